@@ -1,0 +1,4 @@
+target "web_app" {
+  args = { FROM_HCL = "hcl" }
+  tags = ["web:hcl"]
+}

@@ -1,0 +1,1 @@
+../load/docker-bake.hcl

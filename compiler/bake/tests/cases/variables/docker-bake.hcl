@@ -1,0 +1,1 @@
+../language/docker-bake.hcl

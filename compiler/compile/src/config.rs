@@ -1,0 +1,277 @@
+//! `strake.yaml`: what a project says about itself where the rules of this package would guess otherwise. All of it is optional.
+//!
+//! ```yaml
+//! name: shop                      # the set's name
+//! namespace: shop
+//! manifests: [deploy]             # directories and files, instead of everything below
+//! images:
+//!   web: {dockerfile: web/Dockerfile, context: web, target: release, args: {VERSION: "2"}}
+//! values: {replicas: 2, host: shop.localhost}   # what `${{ replicas }}` in a manifest stands for
+//! lints: {latest-tag: error}
+//! environments:
+//!   prod: {namespace: prod, overlay: k8s/overlays/prod, context: production, values: {replicas: 5}}
+//! ```
+
+use std::collections::BTreeMap;
+
+use strake_source::{Diagnostic, FileId, Span, Spanned, nearest};
+use strake_yaml::{Kind, Node};
+
+use crate::lint::{Level, rules};
+
+/// A project's file.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The set's name.
+    pub name: Option<String>,
+    /// What the plan is like without an environment, and what environments change.
+    pub settings: Settings,
+    /// Directories and files with manifests, from the project's directory; everything below it when there are none.
+    pub manifests: Vec<String>,
+    /// Images by the name that manifests give them.
+    pub images: BTreeMap<String, ImageConfig>,
+    /// Environments by name.
+    pub environments: BTreeMap<String, Settings>,
+}
+
+/// What an environment can change.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The namespace of objects that name none.
+    pub namespace: Option<String>,
+    /// The directory of a kustomize overlay.
+    pub overlay: Option<String>,
+    /// The context of the kubeconfig; strake's own cluster without one.
+    pub context: Option<String>,
+    /// Parameters.
+    pub values: BTreeMap<String, Node>,
+    /// Levels of lint rules.
+    pub lints: BTreeMap<String, Level>,
+}
+
+/// How an image is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// The Dockerfile, from the project's directory; `Dockerfile` in the context when it is not given.
+    pub dockerfile: Option<String>,
+    /// The directory whose files COPY sees, from the project's directory; the Dockerfile's own when it is not given.
+    pub context: Option<String>,
+    /// The stage to build.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+}
+
+/// The name of the file.
+pub const FILE_NAME: &str = "strake.yaml";
+
+const TOP: [&str; 7] = ["name", "namespace", "manifests", "images", "values", "lints", "environments"];
+const IMAGE: [&str; 4] = ["dockerfile", "context", "target", "args"];
+const ENVIRONMENT: [&str; 5] = ["namespace", "overlay", "context", "values", "lints"];
+
+/// Reads the file. What is wrong is left out and told.
+pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
+    let (documents, diagnostics) = strake_yaml::parse(file, text);
+    let mut reader = Reader { diagnostics };
+    let mut config = Config::default();
+    let Some(document) = documents.into_iter().next() else { return (config, reader.diagnostics) };
+    let root = document.root;
+    for (key, value) in reader.fields(&root, &TOP, FILE_NAME) {
+        match key.value.as_str() {
+            "name" => config.name = reader.text(key, value),
+            "manifests" => config.manifests = reader.texts(key, value),
+            "images" => {
+                for (name, value) in reader.mapping(key, value) {
+                    let image = reader.image(name, value);
+                    config.images.insert(name.value.clone(), image);
+                }
+            }
+            "environments" => {
+                for (name, value) in reader.mapping(key, value) {
+                    let settings = reader.environment(name, value);
+                    config.environments.insert(name.value.clone(), settings);
+                }
+            }
+            _ => reader.setting(key, value, &mut config.settings),
+        }
+    }
+    // Environments may stand before the values that they change.
+    let declared = config.settings.values.clone();
+    for settings in config.environments.values() {
+        reader.undeclared(&settings.values, &declared);
+    }
+    (config, reader.diagnostics)
+}
+
+impl Config {
+    /// The settings of an environment, over the project's own. `Err` names the environments that there are.
+    pub fn settings(&self, environment: Option<&str>) -> Result<Settings, String> {
+        let mut settings = self.settings.clone();
+        let Some(name) = environment else { return Ok(settings) };
+        let Some(chosen) = self.environments.get(name) else {
+            let names: Vec<&str> = self.environments.keys().map(String::as_str).collect();
+            let there = if names.is_empty() { format!("{FILE_NAME} has none") } else { format!("there are: {}", names.join(", ")) };
+            return Err(format!("there is no environment `{name}`; {there}"));
+        };
+        settings.namespace = chosen.namespace.clone().or(settings.namespace);
+        settings.overlay = chosen.overlay.clone().or(settings.overlay);
+        settings.context = chosen.context.clone().or(settings.context);
+        settings.values.extend(chosen.values.clone());
+        settings.lints.extend(chosen.lints.clone());
+        Ok(settings)
+    }
+}
+
+/// The values of a file of parameters: one mapping.
+pub fn read_values(file: FileId, text: &str) -> (BTreeMap<String, Node>, Vec<Diagnostic>) {
+    let (documents, diagnostics) = strake_yaml::parse(file, text);
+    let mut reader = Reader { diagnostics };
+    let root = documents.into_iter().next().map(|document| document.root);
+    let key = Spanned::new("values".to_owned(), Span::new(file, 0, 0));
+    let values = root.iter().flat_map(|root| reader.mapping(&key, root)).map(|(name, value)| (name.value.clone(), value.clone())).collect();
+    (values, reader.diagnostics)
+}
+
+struct Reader {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Reader {
+    fn error(&mut self, span: Span, message: String) {
+        self.diagnostics.push(Diagnostic::error("project-file", message).at(span));
+    }
+
+    /// The entries of a mapping whose keys are known; the others are told.
+    fn fields<'a>(&mut self, node: &'a Node, known: &[&'static str], inside: &str) -> Vec<(&'a Spanned<String>, &'a Node)> {
+        if !matches!(node.kind, Kind::Mapping(_) | Kind::Null) {
+            self.error(node.span, format!("{inside} is a mapping, found {}", node.kind_name()));
+        }
+        let mut found = Vec::new();
+        for (key, value) in node.entries() {
+            if !known.contains(&key.value.as_str()) {
+                let finding = Diagnostic::error("project-file", format!("`{}` is not a field of {inside}", key.value)).at(key.span);
+                self.diagnostics.push(match nearest(&key.value, known.iter().copied()) {
+                    Some(near) => finding.label(format!("did you mean `{near}`?")),
+                    None => finding.help(format!("fields: {}", known.join(", "))),
+                });
+            } else if !matches!(value.kind, Kind::Null) {
+                found.push((key, value));
+            }
+        }
+        found
+    }
+
+    fn mapping<'a>(&mut self, key: &Spanned<String>, value: &'a Node) -> &'a [(Spanned<String>, Node)] {
+        if !matches!(value.kind, Kind::Mapping(_) | Kind::Null) {
+            self.error(value.span, format!("`{}` is a mapping, found {}", key.value, value.kind_name()));
+        }
+        value.entries()
+    }
+
+    fn text(&mut self, key: &Spanned<String>, value: &Node) -> Option<String> {
+        let text = value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if text.is_none() {
+            self.error(value.span, format!("`{}` is a text, found {}", key.value, value.kind_name()));
+        }
+        text
+    }
+
+    fn texts(&mut self, key: &Spanned<String>, value: &Node) -> Vec<String> {
+        if !matches!(value.kind, Kind::Sequence(_)) {
+            self.error(value.span, format!("`{}` is a list, found {}", key.value, value.kind_name()));
+        }
+        value.items().iter().filter_map(|item| self.text(key, item)).collect()
+    }
+
+    fn image(&mut self, name: &Spanned<String>, value: &Node) -> ImageConfig {
+        let mut image = ImageConfig::default();
+        for (key, value) in self.fields(value, &IMAGE, &format!("the image `{}`", name.value)) {
+            match key.value.as_str() {
+                "dockerfile" => image.dockerfile = self.text(key, value),
+                "context" => image.context = self.text(key, value),
+                "target" => image.target = self.text(key, value),
+                _ => {
+                    for (argument, value) in self.mapping(key, value) {
+                        let text = match &value.kind {
+                            Kind::String(text) => Some(text.clone()),
+                            Kind::Int(_) | Kind::Bool(_) | Kind::Float(_) => Some(value.to_json().to_string()),
+                            _ => self.text(argument, value),
+                        };
+                        image.args.extend(text.map(|text| (argument.value.clone(), text)));
+                    }
+                }
+            }
+        }
+        image
+    }
+
+    fn environment(&mut self, name: &Spanned<String>, value: &Node) -> Settings {
+        let mut settings = Settings::default();
+        for (key, value) in self.fields(value, &ENVIRONMENT, &format!("the environment `{}`", name.value)) {
+            self.setting(key, value, &mut settings);
+        }
+        settings
+    }
+
+    fn setting(&mut self, key: &Spanned<String>, value: &Node, settings: &mut Settings) {
+        match key.value.as_str() {
+            "namespace" => settings.namespace = self.text(key, value),
+            "overlay" => settings.overlay = self.text(key, value),
+            "context" => settings.context = self.text(key, value),
+            "values" => settings.values = self.mapping(key, value).iter().map(|(name, value)| (name.value.clone(), value.clone())).collect(),
+            _ => {
+                for (code, level) in self.mapping(key, value) {
+                    self.level(code, level, &mut settings.lints);
+                }
+            }
+        }
+    }
+
+    fn level(&mut self, code: &Spanned<String>, level: &Node, levels: &mut BTreeMap<String, Level>) {
+        let codes: Vec<&str> = rules().into_iter().map(|rule| rule.code).collect();
+        // YAML reads a bare `off` as false.
+        let parsed = match &level.kind {
+            Kind::Bool(false) => Some(Level::Off),
+            _ => level.as_str().and_then(Level::parse),
+        };
+        let Some(parsed) = parsed else {
+            return self.error(level.span, "a level is off, note, warning or error".to_owned());
+        };
+        if code.value == "all" {
+            return levels.extend(codes.into_iter().map(|code| (code.to_owned(), parsed)));
+        }
+        if !codes.contains(&code.value.as_str()) {
+            let finding = Diagnostic::error("project-file", format!("there is no lint rule `{}`", code.value)).at(code.span);
+            return self.diagnostics.push(match nearest(&code.value, codes) {
+                Some(near) => finding.label(format!("did you mean `{near}`?")),
+                None => finding.help("`strake explain` lists the rules"),
+            });
+        }
+        levels.insert(code.value.clone(), parsed);
+    }
+
+    /// An environment changes what the project has, and keeps its type: a misspelt name would change nothing.
+    fn undeclared(&mut self, values: &BTreeMap<String, Node>, declared: &BTreeMap<String, Node>) {
+        for (name, value) in values {
+            let Some(default) = declared.get(name) else {
+                let finding = Diagnostic::error("project-file", format!("the project declares no value `{name}`")).at(value.span);
+                self.diagnostics.push(match nearest(name, declared.keys().map(String::as_str)) {
+                    Some(near) => finding.label(format!("did you mean `{near}`?")),
+                    None => finding.help("give it under the project's own `values`, with what it is without an environment"),
+                });
+                continue;
+            };
+            if default.kind_name() != value.kind_name() && !matches!(default.kind, Kind::Null) {
+                let message = format!("`{name}` is {} here, and {} for the project", value.kind_name(), default.kind_name());
+                self.diagnostics.push(Diagnostic::error("project-file", message).at(value.span).related(default.span, "its first value"));
+            }
+        }
+    }
+}
+
+/// Checks values that come from elsewhere against those that are declared.
+pub fn check_values(values: &BTreeMap<String, Node>, declared: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
+    let mut reader = Reader { diagnostics: Vec::new() };
+    reader.undeclared(values, declared);
+    reader.diagnostics
+}

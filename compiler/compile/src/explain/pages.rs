@@ -1,0 +1,408 @@
+//! The pages themselves, by code.
+
+use super::Page;
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        code: "ConsistentInstructionCasing",
+        title: "instructions in mixed case",
+        text: "All instructions of a Dockerfile are in capitals, or all in lower case.",
+    },
+    Page {
+        code: "CopyIgnoredFile",
+        title: "COPY of a file that the ignore file leaves out",
+        text: "The pattern in .dockerignore takes the file out of the context, so COPY does not find it. Change one of the two.",
+    },
+    Page {
+        code: "CopySeveralToOne",
+        title: "COPY of several sources to one file",
+        text: "COPY and ADD of more than one source put them into a directory, so the destination ends with `/`.",
+    },
+    Page {
+        code: "DuplicateStageName",
+        title: "two stages have one name",
+        text: "`--from` and FROM mean the last one before them. Give each stage a name of its own.",
+    },
+    Page {
+        code: "ExposeInvalidFormat",
+        title: "EXPOSE with more than a port",
+        text: "EXPOSE takes ports and protocols only: addresses and mappings to the host belong to the one who runs the image.",
+    },
+    Page { code: "ExposeProtoCasing", title: "EXPOSE with a protocol in capitals", text: "Write the protocol of a port in lower case: `EXPOSE 80/tcp`." },
+    Page { code: "FromAsCasing", title: "FROM and AS in different case", text: "Write both in capitals, or both in lower case." },
+    Page {
+        code: "FromPlatformFlagConstDisallowed",
+        title: "--platform with a fixed value",
+        text: "A fixed platform makes the same Dockerfile useless for others. Use $BUILDPLATFORM, or name the stage after its platform.",
+    },
+    Page {
+        code: "InvalidBaseImagePlatform",
+        title: "the base image is for another platform",
+        text: "The image that was found is not made for the platform of the build. Its programs may not run.",
+    },
+    Page {
+        code: "InvalidDefaultArgInFrom",
+        title: "the default of an ARG gives no valid image",
+        text: "Without the build argument the FROM cannot be resolved. Give the ARG a default that can.",
+    },
+    Page {
+        code: "InvalidDefinitionDescription",
+        title: "a comment above ARG or FROM describes nothing",
+        text: "Made only with `# check=experimental=InvalidDefinitionDescription` (or `all`). The comment right above a named stage or an argument is its description for `--call=outline` when it begins with that name; any other comment is kept apart by an empty line.",
+    },
+    Page {
+        code: "JSONArgsRecommended",
+        title: "CMD or ENTRYPOINT as a shell command",
+        text: "A shell stands between the program and signals, so that it is killed after the grace period instead of ending by itself. Write the JSON form.",
+    },
+    Page { code: "LegacyKeyValueFormat", title: "ENV or LABEL with a blank instead of =", text: "Write `ENV key=value`." },
+    Page { code: "MaintainerDeprecated", title: "MAINTAINER is deprecated", text: "Write `LABEL org.opencontainers.image.authors=...`." },
+    Page {
+        code: "MultipleInstructionsDisallowed",
+        title: "an instruction stands more than once where only the last counts",
+        text: "CMD, ENTRYPOINT and HEALTHCHECK set one value of a stage: the earlier ones have no effect.",
+    },
+    Page {
+        code: "NoEmptyContinuation",
+        title: "an empty line inside an instruction",
+        text: "A line that ends with the escape character is continued on the next one. Empty lines in between are skipped today; take them out.",
+    },
+    Page {
+        code: "RedundantTargetPlatform",
+        title: "--platform says what is the default",
+        text: "FROM takes an image for the target's platform without being told.",
+    },
+    Page { code: "ReservedStageName", title: "a stage has a reserved name", text: "`scratch` and `context` mean something else to FROM and --from." },
+    Page {
+        code: "SecretsUsedInArgOrEnv",
+        title: "a secret in ARG or ENV",
+        text: "Whoever has the image can read the values of ARG and ENV. Give secrets to the running container, from a Secret.",
+    },
+    Page { code: "StageNameCasing", title: "a stage's name has capitals", text: "Names of stages are compared in lower case. Write them so." },
+    Page {
+        code: "UndefinedArgInFrom",
+        title: "FROM uses an argument that is not declared",
+        text: "Only ARGs before the first FROM, and the platform's, can be used in FROM.",
+    },
+    Page { code: "UndefinedVar", title: "a variable that nothing sets", text: "It expands to nothing. Set it with ARG or ENV before, or correct its name." },
+    Page {
+        code: "WorkdirRelativePath",
+        title: "WORKDIR with a relative path",
+        text: "A relative WORKDIR depends on the base image's working directory. Write an absolute path.",
+    },
+    Page {
+        code: "ambiguous-image",
+        title: "more than one Dockerfile builds an image",
+        text: "Two Dockerfiles have the name that a manifest's image ends in.\n\nWrite `# image: NAME` into the first line of the one that is meant, and another name into the others, or move them to directories with other names.",
+    },
+    Page {
+        code: "bake-cycle",
+        title: "something needs itself",
+        text: "A variable, a function, a target's attribute, `inherits`, `extends` or a linked context leads back to where it began. The message says to what; break the circle there.",
+    },
+    Page {
+        code: "bake-name",
+        title: "a target's name is wrong",
+        text: "Names of targets and groups are letters, digits, `_` and `-`. `name` is for targets with a matrix, and must give each combination a name of its own: `sanitize` makes one of any text.",
+    },
+    Page {
+        code: "bake-override",
+        title: "a --set cannot be applied",
+        text: "`--set` takes TARGET.KEY=VALUE, with TARGET a name or a pattern; args, contexts, labels, extra-hosts, secret and resources take a name behind the key. `+=` adds to a list.",
+    },
+    Page {
+        code: "bake-syntax",
+        title: "the bake file cannot be read",
+        text: "The file is neither HCL nor JSON at this place. Files that end in .hcl are HCL, in .json JSON, in .yaml and .yml compose files.",
+    },
+    Page {
+        code: "bake-unknown-attribute",
+        title: "there is no such attribute",
+        text: "A target, group, variable or function has no attribute of this name. The nearest one is shown, when there is one.",
+    },
+    Page {
+        code: "bake-unknown-block",
+        title: "there is no such block",
+        text: "A bake file has target, group, variable and function blocks; a variable has validation blocks. Maps such as args are attributes: `args = { ... }`.",
+    },
+    Page { code: "bake-unknown-function", title: "there is no such function", text: "Neither the language nor the file has a function of this name." },
+    Page {
+        code: "bake-unknown-target",
+        title: "there is no such target",
+        text: "Neither a target nor a group has this name. `strake bake --list targets` shows them.",
+    },
+    Page {
+        code: "bake-unknown-variable",
+        title: "there is no such variable",
+        text: "A name in an expression is a variable, a global attribute, or a name of the `for` or the matrix around it. Declare it: `variable \"NAME\" { default = ... }`.",
+    },
+    Page {
+        code: "bake-validation",
+        title: "a variable's value is refused",
+        text: "A validation block of the variable has a condition that this value does not meet. Give another with --var or in the environment.",
+    },
+    Page {
+        code: "bake-value",
+        title: "a value is of the wrong kind",
+        text: "The message says what was found and what is expected: text, a number, true or false, a list or an object.",
+    },
+    Page {
+        code: "base-image",
+        title: "FROM names no image",
+        text: "What stands after FROM is not an image reference once variables are expanded. References look like `[registry[:port]/]name[:tag][@digest]`.",
+    },
+    Page { code: "chmod", title: "--chmod is no mode", text: "--chmod takes an octal mode such as 0755, or a symbolic one such as u=rwX,go=rX." },
+    Page {
+        code: "compose-unknown-key",
+        title: "there is no such key",
+        text: "`build` or `x-bake` of a service has no key of this name. Keys that begin with `x-` are left alone.",
+    },
+    Page {
+        code: "compose-unsupported",
+        title: "not supported in compose files",
+        text: "`include`, `extends` of other files and external secrets are not supported. Give other files with -f as well: they are merged.",
+    },
+    Page { code: "compose-value", title: "a value of a compose file is wrong", text: "The message says what was found and what is expected." },
+    Page {
+        code: "compose-variable",
+        title: "a variable of a compose file has no value",
+        text: "`${NAME}` is taken from --var, the environment, or the file .env. Give it a default with `${NAME:-default}`; `${NAME:?message}` demands one; `$$` is a dollar sign.",
+    },
+    Page {
+        code: "copy-source",
+        title: "a source of COPY cannot be used",
+        text: "Sources of COPY are paths of the build context, or of the stage or image that --from names.",
+    },
+    Page {
+        code: "custom-resource",
+        title: "an object of a kind that nothing here defines",
+        text: "Its CustomResourceDefinition is not among the inputs, so that its fields cannot be checked; the cluster checks them when it is applied.",
+    },
+    Page {
+        code: "directive",
+        title: "a parser directive is wrong",
+        text: "`# escape=` takes \\ or a backtick, and each directive can stand only once, in the first lines of the file.",
+    },
+    Page { code: "dockerfile-empty", title: "the Dockerfile has no instructions", text: "A Dockerfile has at least one FROM." },
+    Page {
+        code: "duplicate-field",
+        title: "a field is given twice",
+        text: "The last value would win in silence; a server with strict validation refuses the object. Keep one of them.",
+    },
+    Page {
+        code: "duplicate-item",
+        title: "a list has an item twice",
+        text: "The items of this list are told apart by a key (the name of a container or variable, the number of a port), and two of them have the same one.\n\nServer-side apply cannot merge such a list.",
+    },
+    Page {
+        code: "duplicate-object",
+        title: "an object is there twice",
+        text: "Two documents have the same kind, namespace and name, so the one that is applied last would win. Remove one of them or give it another name.",
+    },
+    Page {
+        code: "expansion",
+        title: "a variable cannot be expanded",
+        text: "The braces are not closed, the operator is none of :- - :+ + :? ? # ## % %% / //, or a variable with `:?` is not set.",
+    },
+    Page { code: "expose", title: "EXPOSE names no port", text: "Ports are numbers from 1 to 65535 or ranges of them, optionally with /tcp or /udp." },
+    Page { code: "flag-value", title: "the value of a flag is wrong", text: "The flag of this instruction takes another value; the message says which." },
+    Page {
+        code: "forbidden-field",
+        title: "a field may not be given here",
+        text: "The field excludes another one that is given, or does not belong to this kind or type of object.",
+    },
+    Page {
+        code: "git-source",
+        title: "the address of a git repository cannot be read",
+        text: "ADD and contexts take `https://HOST/PATH.git`, `ssh://HOST/PATH`, `git://HOST/PATH` and `git@HOST:PATH`. Behind it stands `#REF:FOLDER`, or a query of ref, tag, branch, subdir, checksum, commit, keep-git-dir, submodules, mtime and fetch-by-commit.",
+    },
+    Page {
+        code: "heredoc",
+        title: "a heredoc is not closed",
+        text: "After `<<NAME` a line must follow that is NAME and nothing else (`<<-NAME` allows tabs before it).",
+    },
+    Page {
+        code: "ignore-pattern",
+        title: "a pattern of an ignore file is wrong",
+        text: "Patterns are those of Go's path matching, with `**` for any number of directories and `!` for exceptions.",
+    },
+    Page { code: "instruction-arguments", title: "an instruction has wrong arguments", text: "The message says what the instruction expects." },
+    Page {
+        code: "invalid-image",
+        title: "text is not an image reference",
+        text: "References look like `[registry[:port]/]name[:tag][@digest]`, with the name in lower case.",
+    },
+    Page {
+        code: "invalid-value",
+        title: "a field has a value that a server refuses",
+        text: "The value has the right type but is not possible here. These are the rules of the API server: names are DNS labels, ports are from 1 to 65535, requests are not above limits, selectors match the labels of their template, and so on.",
+    },
+    Page { code: "json-syntax", title: "the file is not JSON", text: "A file that begins with `{` is read as JSON, and it is not." },
+    Page {
+        code: "kustomize-conflict",
+        title: "two things of an overlay have one name",
+        text: "Two layers, two keys or a change of names gave two objects the same kind, namespace and name, or one reference two meanings. Rename one; a generator that should change an object of a base says `behavior: merge` or `replace`.",
+    },
+    Page {
+        code: "kustomize-cycle",
+        title: "an overlay stands on itself",
+        text: "Each kustomization builds on those that it lists under `resources` and `components`. A chain of them came back to where it began.",
+    },
+    Page {
+        code: "kustomize-field",
+        title: "a field of a kustomization is not right",
+        text: "The field does not exist, or it has a value of another type than kustomize gives it.",
+    },
+    Page {
+        code: "kustomize-missing-file",
+        title: "an overlay names a file that cannot be read",
+        text: "Paths in a kustomization start at its own directory. A directory is a base when it holds a kustomization.yaml.",
+    },
+    Page {
+        code: "kustomize-no-target",
+        title: "an overlay changes something that is not there",
+        text: "A patch, a count of replicas, a replacement or a generator names an object or a field that the layers below do not have. Names are those of the layer below: prefixes and suffixes of this layer come later.",
+    },
+    Page {
+        code: "kustomize-outside",
+        title: "a kustomization reads a file outside its directory",
+        text: "As with kustomize, a layer reads files of its own directory only, so that it can be moved and reviewed as one thing. Directories under `resources` may be anywhere.",
+    },
+    Page {
+        code: "kustomize-patch",
+        title: "a patch cannot be applied",
+        text: "A strategic merge patch is a part of an object with its kind and name; a JSON patch is a list of operations whose paths exist.",
+    },
+    Page {
+        code: "kustomize-unsupported",
+        title: "a feature of kustomize that strake does not have",
+        text: "Charts, plugins, remote bases and variables are not run here. The finding says what to write instead.",
+    },
+    Page { code: "long-line", title: "a line is too long", text: "A line of a Dockerfile has at most 64 KiB." },
+    Page {
+        code: "missing-field",
+        title: "a field must be given",
+        text: "The API server refuses the object without it. The message names the field and where it belongs.",
+    },
+    Page {
+        code: "mount-option",
+        title: "an option of RUN --mount is wrong",
+        text: "Each type of mount has its own options; the message says which are possible.",
+    },
+    Page { code: "no-stage", title: "there is no stage to build", text: "An instruction stands before the first FROM, or the file has none." },
+    Page {
+        code: "not-allowed",
+        title: "a RUN asks for more than it was allowed",
+        text: "`RUN --network=host` and `RUN --security=insecure` reach beyond the build. Whoever runs it allows them with `--allow network.host` and `--allow security.insecure`.",
+    },
+    Page {
+        code: "not-an-object",
+        title: "a document is not a Kubernetes object",
+        text: "Objects have `apiVersion` and `kind`. Documents with neither are left out, because other tools keep files in the same directories.",
+    },
+    Page {
+        code: "onbuild",
+        title: "an ONBUILD trigger of the base image fails",
+        text: "The base image adds instructions to every build from it, and one of them cannot be used here.",
+    },
+    Page { code: "platform", title: "text is not a platform", text: "Platforms look like `linux/amd64` or `linux/arm/v7`." },
+    Page {
+        code: "project-file",
+        title: "strake.yaml says something that it cannot",
+        text: "The file is optional; it has the fields name, namespace, manifests, images, values, lints and environments. An environment changes values that the project declares, and keeps their types.",
+    },
+    Page {
+        code: "remote-file",
+        title: "a file that ADD names by its URL was not fetched",
+        text: "What ADD names is fetched before a plan is made. A compiler that touches no network cannot: download the file into the context, or in a RUN.",
+    },
+    Page {
+        code: "removed-version",
+        title: "an API version that Kubernetes no longer serves",
+        text: "The object was right for an older Kubernetes. The finding names the version that took its place and what must change with it.",
+    },
+    Page {
+        code: "stage-name",
+        title: "a stage's name is not possible",
+        text: "Names of stages begin with a letter and have letters, digits, `-`, `_` and `.`.",
+    },
+    Page { code: "stage-reference", title: "a stage is referred to before it is there", text: "COPY --from and FROM can name only earlier stages." },
+    Page { code: "stopsignal", title: "STOPSIGNAL names no signal", text: "Signals are names such as SIGTERM or TERM, or numbers." },
+    Page {
+        code: "tag",
+        title: "a name for the image is wrong",
+        text: "An image to build is named `[registry/]name[:tag]`; its digest is what the build gives.",
+    },
+    Page {
+        code: "unknown-base-image",
+        title: "a base image is not here",
+        text: "The image is not in the store and could not be pulled. `strake image pull NAME` gets it from a registry, `strake image import FILE` from an archive.",
+    },
+    Page {
+        code: "unknown-field",
+        title: "an object has a field that its kind does not have",
+        text: "Such fields would be dropped in silence. The message names the nearest field of that place, or the place where a field of this name belongs.",
+    },
+    Page { code: "unknown-flag", title: "an instruction has no such flag", text: "The message names the flags that the instruction has." },
+    Page { code: "unknown-instruction", title: "there is no such instruction", text: "The message names the nearest one." },
+    Page {
+        code: "unknown-kind",
+        title: "there is no such kind",
+        text: "The `kind` is misspelt, is in another group or version, or belongs to a custom resource; those are not supported yet.",
+    },
+    Page {
+        code: "unknown-rule",
+        title: "an exception for a lint rule that does not exist",
+        text: "The annotation strake.dev/allow, or the option, names a code that no rule has. `strake explain` lists all codes.",
+    },
+    Page { code: "unknown-stage", title: "there is no such stage", text: "The name given with --target is none of the Dockerfile's." },
+    Page {
+        code: "unknown-value",
+        title: "a manifest uses a value that the project does not declare",
+        text: "`${{ name }}` stands for one of the `values` of strake.yaml, of its environment, or of a file given with --values.",
+    },
+    Page {
+        code: "unsupported",
+        title: "a feature that strake does not have yet",
+        text: "It is refused, because leaving it out in silence would build something else than what was written.",
+    },
+    Page {
+        code: "unsupported-kind",
+        title: "a kind that strake does not run yet",
+        text: "The kind exists in Kubernetes, but nothing here would act on it. The list of supported kinds grows with each release.",
+    },
+    Page {
+        code: "unused-dockerfile",
+        title: "a Dockerfile builds no image of a manifest",
+        text: "A Dockerfile builds the image that is called like its directory (`web/Dockerfile` or `web.Dockerfile` builds `web`), or that the comment `# image: NAME` in its first line names. No container uses such an image, so nothing is built.",
+    },
+    Page { code: "unused-value", title: "a value that no manifest uses", text: "Either the manifest that used it is gone, or its name is misspelt somewhere." },
+    Page {
+        code: "value-syntax",
+        title: "a value that cannot be put in",
+        text: "`${{ name }}` is closed on the same line. Alone in a text it becomes the value with its type; inside a longer text it must be a text, a number or a flag.",
+    },
+    Page {
+        code: "wrong-type",
+        title: "a field has a value of another type",
+        text: "A common cause is YAML itself: `8080`, `yes` and `1.10` are numbers and booleans unless they are quoted. Values of environment variables, labels and annotations are text.",
+    },
+    Page { code: "yaml-alias", title: "an alias cannot be followed", text: "It names no anchor, or stands inside the value that it names." },
+    Page {
+        code: "yaml-alias-budget",
+        title: "aliases copy too much",
+        text: "A file whose aliases multiply into very many values is refused: it would fill the memory.",
+    },
+    Page { code: "yaml-depth", title: "a document nests too deep", text: "At most 64 levels are read." },
+    Page { code: "yaml-duplicate-key", title: "a mapping has a key twice", text: "One of the two values would be lost in silence. Keep one." },
+    Page { code: "yaml-key", title: "a key is not text", text: "Keys of objects are text: quote numbers and booleans." },
+    Page { code: "yaml-merge", title: "`<<` merges something that is no mapping", text: "`<<` takes an alias of a mapping, or a list of such." },
+    Page { code: "yaml-number", title: "a number that JSON does not have", text: "Infinity and NaN cannot be stored." },
+    Page { code: "yaml-syntax", title: "the file is not YAML", text: "The message says where reading stopped and why. Indentation is the usual cause." },
+    Page { code: "yaml-tab", title: "a tab in the indentation", text: "YAML indents with blanks only." },
+    Page {
+        code: "yaml-tag",
+        title: "a YAML tag that is not supported",
+        text: "Only !!str, !!int, !!float, !!bool and !!null are read, on values of that type.",
+    },
+];

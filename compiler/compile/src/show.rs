@@ -1,0 +1,120 @@
+//! The plan as a person reads it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use strake_plan::{BuildPlan, ChangeId, DeployPlan, Op, Plan};
+use strake_words::Reference;
+
+/// The plan as text: images with their steps, then objects in order with what they wait for.
+pub fn render(plan: &Plan) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = build(&plan.build, &mut out);
+    let _ = deploy(plan, &mut out);
+    out
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn familiar(tag: &str) -> String {
+    Reference::parse(tag).map_or_else(|_| tag.to_owned(), |reference| reference.familiar())
+}
+
+fn build(build: &BuildPlan, out: &mut String) -> std::fmt::Result {
+    if build.images.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "Build {} in {}", plural(build.images.len(), "image"), plural(build.steps.len(), "step"))?;
+    for image in &build.images {
+        let tags: Vec<String> = image.tags.iter().map(|tag| familiar(tag)).collect();
+        writeln!(out, "  {}  from {}", tags.join(", "), image.origin.file)?;
+        for index in chain(build, image.step.0) {
+            let step = &build.steps[index];
+            let from = step.op.inputs().into_iter().filter(|input| Some(*input) != step.op.parent());
+            let from: Vec<String> = from.map(|input| build.steps[input.0].stage.clone()).collect();
+            let from = if from.is_empty() { String::new() } else { format!("  (from {})", from.join(", ")) };
+            let text = if step.origin.text.is_empty() { op_name(&step.op) } else { &step.origin.text };
+            writeln!(out, "    {:>3}  {}  {}{from}", step.origin.line, step.id, shortened(text))?;
+        }
+    }
+    Ok(())
+}
+
+/// The steps that lead to a step, in order: those of other stages before the one that uses them.
+fn chain(build: &BuildPlan, last: usize) -> Vec<usize> {
+    let mut wanted = vec![false; build.steps.len()];
+    wanted[last] = true;
+    for index in (0..=last).rev().filter(|index| wanted.get(*index).copied().unwrap_or(false)).collect::<Vec<_>>() {
+        mark(build, index, &mut wanted);
+    }
+    (0..wanted.len()).filter(|index| wanted[*index]).collect()
+}
+
+fn mark(build: &BuildPlan, index: usize, wanted: &mut [bool]) {
+    for input in build.steps[index].op.inputs() {
+        if !wanted[input.0] {
+            wanted[input.0] = true;
+            mark(build, input.0, wanted);
+        }
+    }
+}
+
+fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::Scratch => "FROM scratch",
+        Op::Base { .. } => "FROM",
+        Op::Run(_) => "RUN",
+        Op::Copy(_) => "COPY",
+        Op::Mkdir(_) => "WORKDIR",
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 100;
+    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST - 1).chain(['…']).collect() }
+}
+
+fn deploy(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    let deploy = &plan.deploy;
+    if deploy.changes.is_empty() {
+        return Ok(());
+    }
+    if !out.is_empty() {
+        writeln!(out)?;
+    }
+    writeln!(out, "Apply {} as set `{}`", plural(deploy.changes.len(), "object"), deploy.set)?;
+    let images = images_by_change(plan);
+    let width = deploy.changes.iter().map(|change| change.id.to_string().chars().count()).max().unwrap_or(0);
+    for (index, change) in deploy.changes.iter().enumerate() {
+        let mut notes = vec![change.origin.clone()];
+        if !change.after.is_empty() {
+            let after: Vec<String> = change.after.iter().map(|id| name(deploy, *id)).collect();
+            notes.push(format!("after {}", after.join(", ")));
+        }
+        if let Some(built) = images.get(&index) {
+            notes.push(format!("runs {}", built.join(", ")));
+        }
+        writeln!(out, "  {:>3}  {:width$}  {}", index + 1, change.id.to_string(), notes.join("; "))?;
+    }
+    Ok(())
+}
+
+fn name(deploy: &DeployPlan, id: ChangeId) -> String {
+    deploy.changes.get(id.0).map_or_else(|| format!("#{}", id.0 + 1), |change| format!("{}/{}", change.id.kind.to_lowercase(), change.id.name))
+}
+
+fn images_by_change(plan: &Plan) -> BTreeMap<usize, Vec<String>> {
+    let mut images: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for edge in &plan.deploy.images {
+        let tag = plan.build.images.get(edge.image).and_then(|image| image.tags.first());
+        let shown = tag.map_or_else(|| format!("image {}", edge.image), |tag| familiar(tag));
+        let list = images.entry(edge.change.0).or_default();
+        if !list.contains(&shown) {
+            list.push(shown);
+        }
+    }
+    images
+}

@@ -1,0 +1,3 @@
+FROM debian:13
+COPY api /usr/bin/api
+ENTRYPOINT ["/usr/bin/api"]

@@ -1,0 +1,16 @@
+//! Manifests to a deploy plan: documents become checked objects ([`read`]), objects become ordered changes with their edges ([`plan`]).
+//!
+//! A manifest is checked as strictly as `fieldValidation=Strict` does, then defaulted and validated by the functions that the API server calls, so what passes
+//! here passes there. Every finding has its place in the file.
+
+mod check;
+mod documents;
+mod manifest;
+mod order;
+mod references;
+mod values;
+
+pub use documents::read;
+pub use manifest::{Manifest, Options};
+pub use order::plan;
+pub use references::{ImageUse, Reference, ReferenceKind, images, references};

@@ -1,0 +1,80 @@
+//! One object as it was written.
+
+use serde_json::{Map, Value};
+use strake_kinds::KindInfo;
+use strake_plan::ObjectId;
+use strake_source::Span;
+use strake_yaml::Node;
+
+/// What the plan is made for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The set's name: the inventory's.
+    pub set: String,
+    /// The namespace of objects that name none.
+    pub namespace: String,
+    /// The plan is for a cluster that may serve more kinds than strake's own.
+    pub foreign: bool,
+    /// Parameters of the project; `None` leaves `${{ … }}` in manifests alone.
+    pub values: Option<std::collections::BTreeMap<String, Node>>,
+}
+
+/// An object that has been read: its value, and the tree it was read from.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// What names it.
+    pub id: ObjectId,
+    /// Its kind.
+    pub kind: &'static KindInfo,
+    /// As the user wrote it, with the namespace filled in.
+    pub value: Value,
+    /// The tree with spans.
+    pub node: Node,
+    /// False when a finding says that it cannot be applied.
+    pub sound: bool,
+}
+
+impl Manifest {
+    /// JSON pointer to the pod spec, for kinds that have one.
+    pub fn pod_pointer(&self) -> Option<&'static str> {
+        match (self.kind.group, self.kind.kind) {
+            ("", "Pod") => Some("/spec"),
+            ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") | ("", "ReplicationController") => {
+                Some("/spec/template/spec")
+            }
+            ("batch", "CronJob") => Some("/spec/jobTemplate/spec/template/spec"),
+            ("", "PodTemplate") => Some("/template/spec"),
+            _ => None,
+        }
+    }
+
+    /// JSON pointer to the metadata of the pods that it is or makes.
+    pub fn pod_metadata(&self) -> Option<String> {
+        Some(format!("{}/metadata", self.pod_pointer()?.strip_suffix("/spec")?))
+    }
+
+    /// The pod spec, for kinds that have one.
+    pub fn pod_spec(&self) -> Option<&Map<String, Value>> {
+        self.value.pointer(self.pod_pointer()?)?.as_object()
+    }
+
+    /// The labels of the pods that it is or makes.
+    pub fn pod_labels(&self) -> Option<&Map<String, Value>> {
+        self.value.pointer(&format!("{}/labels", self.pod_metadata()?))?.as_object()
+    }
+
+    /// The containers with JSON pointers to each, init containers first.
+    pub fn containers(&self) -> Vec<(String, &Map<String, Value>)> {
+        let Some((base, spec)) = self.pod_pointer().zip(self.pod_spec()) else { return Vec::new() };
+        let list = |name: &'static str| {
+            let items = spec.get(name).and_then(Value::as_array).into_iter().flatten().enumerate();
+            items.filter_map(move |(index, item)| Some((format!("{base}/{name}/{index}"), item.as_object()?)))
+        };
+        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(list).collect()
+    }
+
+    /// The place of a value, or of what is nearest to it when it was not written.
+    pub fn span(&self, pointer: &str) -> Span {
+        self.node.span_at(pointer).unwrap_or_else(|| self.node.nearest_span(pointer))
+    }
+}

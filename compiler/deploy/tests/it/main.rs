@@ -1,0 +1,175 @@
+//! Tests of strake-deploy: what objects refer to, and the order that follows. Findings are tested with the golden cases of strake-compile.
+
+use strake_deploy::{Manifest, Options, images, plan, read, references};
+use strake_source::{Diagnostic, Sources};
+
+const APP: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: app, namespace: shop}
+spec:
+  serviceAccountName: robot
+  imagePullSecrets: [{name: pull}]
+  initContainers:
+    - {name: init, image: 'tool:1', envFrom: [{secretRef: {name: first, optional: true}}]}
+  containers:
+    - name: app
+      image: app
+      env:
+        - {name: A, valueFrom: {configMapKeyRef: {name: settings, key: a}}}
+        - {name: B, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  volumes:
+    - {name: tls, secret: {secretName: tls, items: [{key: tls.crt, path: crt}, {key: tls.key, path: key}]}}
+    - name: all
+      projected:
+        sources:
+          - {secret: {name: part}}
+          - {configMap: {name: whole}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: robot, namespace: shop}
+imagePullSecrets: [{name: pull}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: pull, namespace: shop}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: tls, namespace: elsewhere}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: loose}
+";
+
+fn options() -> Options {
+    Options { set: "set".to_owned(), namespace: "fallback".to_owned(), ..Options::default() }
+}
+
+fn manifests(text: &str) -> (Sources, Vec<Manifest>, Vec<Diagnostic>) {
+    let mut sources = Sources::default();
+    let file = sources.add("app.yaml", text);
+    let (manifests, diagnostics) = read(&sources, &[file], Vec::new(), &options());
+    (sources, manifests, diagnostics)
+}
+
+#[test]
+fn references_of_every_form_are_found() {
+    let (_, manifests, diagnostics) = manifests(APP);
+    assert_eq!(diagnostics, []);
+    let shown: Vec<String> = references(&manifests[0])
+        .iter()
+        .map(|reference| {
+            let key = reference.key.as_deref().map(|key| format!(" key {key}")).unwrap_or_default();
+            let optional = if reference.optional { " optional" } else { "" };
+            format!("{} {}{key}{optional} at {}", reference.kind.kind(), reference.name, reference.pointer)
+        })
+        .collect();
+    let expected = [
+        "ServiceAccount robot at /spec/serviceAccountName",
+        "Secret pull at /spec/imagePullSecrets/0/name",
+        "Secret first optional at /spec/initContainers/0/envFrom/0/secretRef/name",
+        "ConfigMap settings key a at /spec/containers/0/env/0/valueFrom/configMapKeyRef/name",
+        "Secret tls key tls.crt at /spec/volumes/0/secret/secretName",
+        "Secret tls key tls.key at /spec/volumes/0/secret/secretName",
+        "Secret part at /spec/volumes/1/projected/sources/0/secret/name",
+        "ConfigMap whole at /spec/volumes/1/projected/sources/1/configMap/name",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_order_follows_references_within_a_namespace() {
+    let (sources, manifests, _) = manifests(APP);
+    let built = |image: &str| (image == "app").then_some(0);
+    let plan = plan(&sources, &manifests, &options(), &built);
+    let shown: Vec<String> =
+        plan.changes.iter().map(|change| format!("{} after {:?}", change.id, change.after.iter().map(|id| id.0).collect::<Vec<_>>())).collect();
+    let expected = [
+        "namespace/shop after []",
+        "configmap/loose in fallback after []",
+        "secret/tls in elsewhere after []",
+        "secret/pull in shop after [0]",
+        "serviceaccount/robot in shop after [0, 3]",
+        "pod/app in shop after [0, 3, 4]",
+    ];
+    assert_eq!(shown, expected);
+    for (place, change) in plan.changes.iter().enumerate() {
+        assert!(change.after.iter().all(|id| id.0 < place), "edges point backwards");
+    }
+    assert_eq!(plan.images.len(), 1);
+    assert_eq!((plan.images[0].change.0, plan.images[0].pointer.as_str()), (5, "/spec/containers/0/image"));
+    assert_eq!(plan.changes[5].origin, "app.yaml:2");
+    assert_eq!(plan.changes[1].object["metadata"]["namespace"], "fallback");
+}
+
+#[test]
+fn images_stand_where_they_were_written() {
+    let (sources, manifests, _) = manifests(APP);
+    let uses: Vec<String> = images(&manifests).iter().map(|image| format!("{} {} {}", image.image, image.pointer, sources.place(image.span))).collect();
+    assert_eq!(uses, ["tool:1 /spec/initContainers/0/image app.yaml:9:27", "app /spec/containers/0/image app.yaml:12:14"]);
+}
+
+/// Kinds that strake's own cluster does not run, for a cluster that does.
+#[test]
+fn another_cluster_takes_every_kind_and_custom_resources() {
+    let text = "
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec:
+  schedule: '0 0 * * *'
+  jobTemplate:
+    spec:
+      template:
+        spec: {restartPolicy: Never, containers: [{name: c, image: 'tool:1', envFrom: [{configMapRef: {name: settings}}]}]}
+---
+apiVersion: example.com/v1
+kind: Widget
+metadata: {name: w}
+spec: {anything: [1]}
+---
+apiVersion: example.com/v2
+kind: Widget
+metadata: {name: w}
+---
+apiVersion: other.example.com/v1
+kind: Policy
+metadata: {name: p}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgetz.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgetz, singular: widget}
+  scope: Cluster
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+";
+    let read_for = |foreign: bool| {
+        let mut sources = Sources::default();
+        let file = sources.add("app.yaml", text);
+        let options = Options { foreign, ..options() };
+        let (manifests, diagnostics) = read(&sources, &[file], Vec::new(), &options);
+        let codes: Vec<&str> = diagnostics.iter().map(|finding| finding.code.0).collect();
+        (plan(&sources, &manifests, &options, &|_| None), codes.join(" "))
+    };
+    let (plan, codes) = read_for(true);
+    assert_eq!(codes, "unknown-kind custom-resource");
+    let shown: Vec<String> = plan.changes.iter().map(|change| format!("{} {}", change.id.resource, change.id.namespace)).collect();
+    assert_eq!(shown, ["customresourcedefinitions ", "configmaps fallback", "cronjobs fallback", "widgetz ", "policies fallback"]);
+    assert_eq!(plan.changes[2].after, [strake_plan::ChangeId(1)]);
+    assert_eq!(plan.changes[3].after, [strake_plan::ChangeId(0)], "a custom resource comes after its definition");
+    let (_, codes) = read_for(false);
+    assert_eq!(codes, "unsupported-kind unsupported-kind unknown-kind unknown-kind unsupported-kind");
+}

@@ -1,0 +1,168 @@
+//! Pod specs: of pods and of templates.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::{Findings, child, container, items, names, number, text};
+use crate::path::At;
+
+pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    let volumes = volumes(spec, at, findings);
+    if spec.get("containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        findings.required(&at.field("containers"), "a pod needs at least one container");
+    }
+    container::lists(spec, &volumes, at, findings);
+    one_of_given(findings, spec, at, "restartPolicy", &["Always", "OnFailure", "Never"]);
+    one_of_given(findings, spec, at, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    if text(spec, "dnsPolicy") == "None" && child(spec, "dnsConfig").is_none_or(|config| config.get("nameservers").is_none()) {
+        findings.required(&at.field("dnsConfig").field("nameservers"), "dnsPolicy None needs name servers");
+    }
+    findings.not_negative(&at.field("terminationGracePeriodSeconds"), number(spec, "terminationGracePeriodSeconds"));
+    if let Some(seconds) = number(spec, "activeDeadlineSeconds").filter(|seconds| *seconds < 1) {
+        findings.invalid(&at.field("activeDeadlineSeconds"), seconds, "must be at least 1");
+    }
+    for (name, check) in [
+        ("hostname", names::dns_label as fn(&str) -> _),
+        ("subdomain", names::dns_label),
+        ("serviceAccountName", names::dns_subdomain),
+        ("nodeName", names::dns_subdomain),
+    ] {
+        if !text(spec, name).is_empty() {
+            findings.check(&at.field(name), text(spec, name), check);
+        }
+    }
+    let selector_at = at.field("nodeSelector");
+    for (key, value) in child(spec, "nodeSelector").into_iter().flatten() {
+        findings.check(&selector_at, key, names::qualified);
+        findings.check(&selector_at.key(key), value.as_str().unwrap_or_default(), names::label_value);
+    }
+    tolerations(spec, at, findings);
+    host_network(spec, at, findings);
+}
+
+fn one_of_given(findings: &mut Findings, map: &Map<String, Value>, at: &At<'_>, name: &str, allowed: &[&str]) {
+    if !text(map, name).is_empty() {
+        findings.one_of(&at.field(name), text(map, name), allowed);
+    }
+}
+
+/// The names of the volumes, each of which must be unique and have one source.
+fn volumes<'a>(spec: &'a Map<String, Value>, at: &At<'_>, findings: &mut Findings) -> BTreeSet<&'a str> {
+    let mut known = BTreeSet::new();
+    let list_at = at.field("volumes");
+    for (index, volume) in items(spec, "volumes") {
+        let at = list_at.index(index);
+        let name = text(volume, "name");
+        if name.is_empty() {
+            findings.required(&at.field("name"), "");
+        } else {
+            findings.check(&at.field("name"), name, names::dns_label);
+        }
+        if !known.insert(name) {
+            findings.duplicate(&at.field("name"), name);
+        }
+        let sources: Vec<&String> = volume.iter().filter(|(key, value)| *key != "name" && !value.is_null()).map(|(key, _)| key).collect();
+        match sources[..] {
+            [] => findings.required(&at, "a volume needs a source"),
+            [source] => volume_source(source, volume, &at, findings),
+            [first, second, ..] => findings.forbidden(&at.field(second), format!("the volume has a source already: {first}")),
+        }
+    }
+    known
+}
+
+fn volume_source(source: &str, volume: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    let at = at.field(source);
+    let Some(inner) = child(volume, source) else { return };
+    let required = match source {
+        "hostPath" => "path",
+        "secret" => "secretName",
+        "configMap" => "name",
+        "persistentVolumeClaim" => "claimName",
+        _ => "",
+    };
+    if !required.is_empty() && text(inner, required).is_empty() {
+        findings.required(&at.field(required), "");
+    }
+    if source == "hostPath" && text(inner, "path").split('/').any(|part| part == "..") {
+        findings.invalid(&at.field("path"), text(inner, "path"), "must not contain '..'");
+    }
+    if let Some(mode) = number(inner, "defaultMode").filter(|mode| !(0..=0o777).contains(mode)) {
+        findings.invalid(&at.field("defaultMode"), mode, "must be a mode between 0 and 0777 (octal)");
+    }
+    let items_at = at.field("items");
+    for (index, item) in items(inner, "items") {
+        let at = items_at.index(index);
+        let path = text(item, "path");
+        if path.is_empty() {
+            findings.required(&at.field("path"), "");
+        } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+            findings.invalid(&at.field("path"), path, "must be relative and without '..'");
+        }
+        if let Some(mode) = number(item, "mode").filter(|mode| !(0..=0o777).contains(mode)) {
+            findings.invalid(&at.field("mode"), mode, "must be a mode between 0 and 0777 (octal)");
+        }
+    }
+    if let Some(limit) = inner.get("sizeLimit").and_then(crate::quantity::of)
+        && limit.is_negative()
+    {
+        findings.invalid(&at.field("sizeLimit"), limit.to_string(), "must not be negative");
+    }
+}
+
+fn tolerations(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    let list_at = at.field("tolerations");
+    for (index, toleration) in items(spec, "tolerations") {
+        let at = list_at.index(index);
+        let (key, operator) = (text(toleration, "key"), text(toleration, "operator"));
+        if !key.is_empty() {
+            findings.check(&at.field("key"), key, names::qualified);
+        }
+        match operator {
+            "" | "Equal" if key.is_empty() => findings.invalid(&at.field("operator"), operator, "must be Exists when there is no key"),
+            "Exists" if !text(toleration, "value").is_empty() => {
+                findings.invalid(&at.field("value"), text(toleration, "value"), "must be empty when operator is Exists")
+            }
+            "" => {}
+            operator => findings.one_of(&at.field("operator"), operator, &["Equal", "Exists"]),
+        }
+        one_of_given(findings, toleration, &at, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        if toleration.get("tolerationSeconds").is_some_and(|seconds| !seconds.is_null()) && text(toleration, "effect") != "NoExecute" {
+            findings.invalid(&at.field("effect"), text(toleration, "effect"), "must be NoExecute when tolerationSeconds is given");
+        }
+    }
+}
+
+/// On the host's network a container's port is the host's port.
+fn host_network(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    if !spec.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false) {
+        return;
+    }
+    let list_at = at.field("containers");
+    for (index, container) in items(spec, "containers") {
+        let ports_at = list_at.index(index);
+        let ports_at = ports_at.field("ports");
+        for (index, port) in items(container, "ports") {
+            let (inside, outside) = (number(port, "containerPort"), number(port, "hostPort").unwrap_or(0));
+            if outside != 0 && inside != Some(outside) {
+                findings.invalid(&ports_at.index(index).field("hostPort"), outside, "must equal containerPort on the host's network");
+            }
+        }
+    }
+}
+
+/// Taints of a node.
+pub(super) fn taints(spec: Option<&Map<String, Value>>, at: &At<'_>, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    let list_at = at.field("taints");
+    for (index, taint) in spec.into_iter().flat_map(|spec| items(spec, "taints")) {
+        let at = list_at.index(index);
+        findings.check(&at.field("key"), text(taint, "key"), names::qualified);
+        findings.check(&at.field("value"), text(taint, "value"), names::label_value);
+        findings.one_of(&at.field("effect"), text(taint, "effect"), &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        if !seen.insert((text(taint, "key"), text(taint, "effect"))) {
+            findings.duplicate(&at, Value::Object(taint.clone()));
+        }
+    }
+}

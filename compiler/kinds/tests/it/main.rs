@@ -1,0 +1,13 @@
+//! Tests of strake-kinds.
+
+#![expect(clippy::disallowed_methods, reason = "golden cases are folders of files")]
+
+mod apply;
+mod decode;
+mod defaults;
+mod laws;
+mod merge;
+mod openapi;
+mod protobuf;
+mod schema;
+mod validate;

@@ -1,0 +1,76 @@
+//! What a run carries along: the files, the findings, and what replaced what.
+
+use std::collections::BTreeMap;
+
+use strake_source::{Diagnostic, FileId, Sources, Span};
+use strake_yaml::Node;
+
+use crate::layer::Layer;
+use crate::merge::Replaced;
+use crate::tree::{Tree, inside, join};
+
+pub(crate) struct Work<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) sources: &'a mut Sources,
+    pub(crate) diagnostics: &'a mut Vec<Diagnostic>,
+    pub(crate) replaced: Replaced,
+    files: BTreeMap<String, FileId>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(tree: &'a Tree, sources: &'a mut Sources, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
+        Work { tree, sources, diagnostics, replaced: Vec::new(), files: BTreeMap::new() }
+    }
+
+    pub(crate) fn error(&mut self, code: &'static str, message: impl Into<String>, span: Span) {
+        self.diagnostics.push(Diagnostic::error(code, message).at(span));
+    }
+
+    /// The path that a field names, when it lies inside the layer's directory: what a layer reads travels with it.
+    pub(crate) fn path(&mut self, layer: &Layer, place: Span, name: &str) -> Option<String> {
+        let path = join(&layer.directory, name);
+        if inside(&layer.directory, &path) {
+            return Some(path);
+        }
+        let finding = Diagnostic::error("kustomize-outside", format!("`{name}` is not inside the directory of {}", layer.file)).at(place);
+        self.diagnostics.push(finding.help("move the file here, or make a base of its directory and list that under `resources`"));
+        None
+    }
+
+    /// The file that a field names.
+    pub(crate) fn file(&mut self, layer: &Layer, name: &Node) -> Option<FileId> {
+        let path = self.path(layer, name.span, name.as_str()?)?;
+        self.open(&path, name.span)
+    }
+
+    /// A file's text among the sources; a finding at `place` when it cannot be read.
+    pub(crate) fn open(&mut self, path: &str, place: Span) -> Option<FileId> {
+        if let Some(id) = self.files.get(path) {
+            return Some(*id);
+        }
+        match self.tree.text(path) {
+            Ok(text) => {
+                let id = self.sources.add(path, text);
+                self.files.insert(path.to_owned(), id);
+                Some(id)
+            }
+            Err(why) => {
+                self.error("kustomize-missing-file", format!("`{path}`: {why}"), place);
+                None
+            }
+        }
+    }
+
+    /// The documents of a file.
+    pub(crate) fn documents(&mut self, file: FileId) -> Vec<Node> {
+        let text = self.sources.get(file).text.clone();
+        let (documents, findings) = strake_yaml::parse(file, &text);
+        for finding in findings {
+            // A file that is read twice has its findings once.
+            if !self.diagnostics.contains(&finding) {
+                self.diagnostics.push(finding);
+            }
+        }
+        documents.into_iter().map(|document| document.root).collect()
+    }
+}

@@ -1,0 +1,402 @@
+//! strake.lock: which content the image tags of a directory mean. `strake image lock` writes it, `--locked` builds and applies what it says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+use strake_oci::{Digest, Platform};
+use strake_plan::{Context, ContextKind, Network, Plan};
+use strake_registry::PullOptions;
+use strake_source::{Diagnostic, Sources, Style, render};
+use strake_stages::{BaseImage, Request};
+use strake_store::{Store, StoreError};
+use strake_words::Reference;
+use strake_yaml::Kind;
+
+use crate::args::Input;
+use crate::commands::images::{familiar, full};
+use crate::commands::plan;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::{Paint, counted, note, say};
+use crate::project;
+
+/// The file's name.
+pub const NAME: &str = "strake.lock";
+const HEADER: &str = "# Which content the image tags of this directory mean: made by `strake image lock`, obeyed with --locked.\nversion: 1\nimages:";
+const CODE: &str = "lock-file";
+
+/// strake image lock
+#[derive(Args, Debug)]
+#[command(after_help = "The file is sorted and has no times in it: it changes only when a tag means something else. Keep it with the code.
+
+Examples:
+  strake image lock
+  strake image lock deploy/
+  strake image lock web/Dockerfile
+  strake image lock --check deploy/      exit code 1 when a tag means something else now
+  strake up deploy/ --locked")]
+pub struct LockArgs {
+    /// A directory with Dockerfiles and manifests, or one Dockerfile
+    #[arg(value_name = "DIR|DOCKERFILE", default_value = ".")]
+    pub dir: PathBuf,
+    /// Write nothing; say what would change
+    #[arg(long)]
+    pub check: bool,
+    /// Ask no registry: lock what the store has
+    #[arg(long)]
+    pub offline: bool,
+    /// Set an ARG of the Dockerfiles (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+}
+
+/// What a lock file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lock {
+    path: PathBuf,
+    /// Full references with a tag, and the digest that each means.
+    images: BTreeMap<String, Digest>,
+}
+
+/// Where images may come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sourcing {
+    /// Ask registries even for what is here.
+    pub pull: bool,
+    /// Ask none.
+    pub offline: bool,
+    /// What tags mean, with `--locked`.
+    pub lock: Option<Lock>,
+}
+
+impl Sourcing {
+    /// As arguments say; the lock file is that of `place` or of a directory above it.
+    pub fn new(pull: bool, offline: bool, locked: bool, place: &Path) -> Result<Sourcing, Failure> {
+        Ok(Sourcing { pull, offline, lock: if locked { Some(Lock::find(place)?) } else { None } })
+    }
+
+    /// What a reference means: with a lock its tag has a digest.
+    pub fn pinned(&self, reference: &str) -> Result<String, Failure> {
+        self.lock.as_ref().map_or_else(|| Ok(reference.to_owned()), |lock| lock.pinned(reference))
+    }
+
+    /// What is locked is neither here nor to be had.
+    pub fn locked_away(&self, store: &Store, reference: &str, pinned: &str, failure: &Failure) -> Failure {
+        let digest = pinned.split_once('@').map_or(pinned, |(_, digest)| digest);
+        let path = self.lock.as_ref().map(|lock| lock.path.display().to_string()).unwrap_or_default();
+        let now = store.resolve(reference).ok().flatten().map(|found| format!("; the store's {} is {}", familiar(reference), found.digest()));
+        Failure::text(format!("--locked: {path} has {} as {digest}, which cannot be had: {failure}{}", familiar(reference), now.unwrap_or_default()))
+    }
+
+    /// The name by which the store has an image.
+    pub fn find(store: &Store, reference: &str) -> Result<Option<String>, Failure> {
+        if store.resolve(reference)?.is_some() {
+            return Ok(Some(reference.to_owned()));
+        }
+        let Some((_, digest)) = reference.split_once('@') else { return Ok(None) };
+        match store.named(digest) {
+            Ok(_) => Ok(Some(digest.to_owned())),
+            Err(StoreError::ImageMissing { .. } | StoreError::BlobMissing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Lock {
+    /// The lock file of a directory, or of the nearest one above it.
+    ///
+    /// # Errors
+    /// When there is none, or it has mistakes in it.
+    pub fn find(place: &Path) -> Result<Lock, Failure> {
+        let start = std::fs::canonicalize(place).map_err(|source| Failure::read(place, source))?;
+        for dir in start.ancestors() {
+            let path = dir.join(NAME);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Lock::parse(&path, &text),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+                Err(source) => return Err(Failure::read(&path, source)),
+            }
+        }
+        Err(Failure::text(format!("--locked: there is no {NAME} in {} or above it: make one with `strake image lock`", place.display())))
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Lock, Failure> {
+        let mut sources = Sources::default();
+        let id = sources.add(path.display().to_string(), text);
+        let (documents, mut findings) = strake_yaml::parse(id, text);
+        findings.retain(Diagnostic::is_error);
+        let mut lock = Lock { path: path.to_owned(), images: BTreeMap::new() };
+        let root = documents.first().map(|document| &document.root);
+        for (name, value) in root.map(|root| root.entries()).unwrap_or_default() {
+            match name.value.as_str() {
+                "version" if matches!(&value.kind, Kind::Int(1)) => {}
+                "version" => findings.push(Diagnostic::error(CODE, "a format that this strake does not know").at(value.span).label("expected 1")),
+                "images" => {}
+                other => findings.push(Diagnostic::error(CODE, format!("unknown field `{other}`")).at(name.span).label("expected version, images")),
+            }
+        }
+        if root.is_none_or(|root| root.get("version").is_none()) {
+            findings.push(Diagnostic::error(CODE, format!("{} is no lock file: it has no version", path.display())));
+        }
+        for (name, value) in root.and_then(|root| root.get("images")).map(|images| images.entries()).unwrap_or_default() {
+            let reference = Reference::parse(&name.value).ok().filter(|parsed| parsed.tag.is_some() && parsed.digest.is_none());
+            match (reference, value.as_str().and_then(|text| text.parse().ok())) {
+                (Some(reference), Some(digest)) => drop(lock.images.insert(reference.to_string(), digest)),
+                (None, _) => findings.push(Diagnostic::error(CODE, format!("`{}` is no image with a tag", name.value)).at(name.span)),
+                (_, None) => findings.push(Diagnostic::error(CODE, "no digest").at(value.span).label("expected sha256: and 64 hexadecimal characters")),
+            }
+        }
+        if findings.is_empty() { Ok(lock) } else { Err(Failure::text(render(&sources, &findings, Style::Plain).trim_end())) }
+    }
+
+    fn text(&self) -> String {
+        let mut text = HEADER.to_owned();
+        if self.images.is_empty() {
+            text.push_str(" {}");
+        }
+        for (reference, digest) in &self.images {
+            text = format!("{text}\n  {reference}: {digest}");
+        }
+        text + "\n"
+    }
+
+    /// A reference with the digest that its tag is locked to. One that has a digest already stays as it is.
+    fn pinned(&self, reference: &str) -> Result<String, Failure> {
+        if reference.contains('@') {
+            return Ok(reference.to_owned());
+        }
+        let full = full(reference)?;
+        match self.images.get(&full) {
+            Some(digest) => Ok(format!("{full}@{digest}")),
+            None => Err(Failure::text(format!("--locked: {} has no entry for {}: run `strake image lock` again", self.path.display(), familiar(&full)))),
+        }
+    }
+
+    /// Puts the digests where containers of a plan use images that are not built by it.
+    pub fn pin(&self, plan: &mut Plan) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        for_external_images(plan, &mut |image| match self.pinned(image) {
+            Ok(pinned) => *image = pinned,
+            Err(_) => missing.push(familiar(image)),
+        });
+        missing.sort();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::text(format!("--locked: {} has no entry for {}: run `strake image lock` again", self.path.display(), missing.join(", "))))
+    }
+}
+
+/// Calls `each` for every image that a container of the plan names and no Dockerfile of it builds.
+fn for_external_images(plan: &mut Plan, each: &mut dyn FnMut(&mut String)) {
+    let built: Vec<(usize, String)> = plan.deploy.images.iter().map(|edge| (edge.change.0, edge.pointer.clone())).collect();
+    for (number, change) in plan.deploy.changes.iter_mut().enumerate() {
+        if !change.id.group.is_empty() && !matches!(change.id.group.as_str(), "apps" | "batch") {
+            continue;
+        }
+        let pods = ["/spec", "/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];
+        for (pod, list) in pods.iter().flat_map(|pod| ["initContainers", "containers", "ephemeralContainers"].map(|list| (pod, list))) {
+            let place = format!("{pod}/{list}");
+            let Some(containers) = change.object.pointer_mut(&place).and_then(Value::as_array_mut) else { continue };
+            for (index, container) in containers.iter_mut().enumerate() {
+                let pointer = format!("{place}/{index}/image");
+                if let Some(Value::String(image)) = container.get_mut("image")
+                    && !built.contains(&(number, pointer))
+                {
+                    each(image);
+                }
+            }
+        }
+    }
+}
+
+/// Writes or checks the lock file.
+pub fn lock(root: &Path, args: &LockArgs) -> Result<(), Failure> {
+    let store = Store::open(root)?;
+    let references = references(root, args)?;
+    let dir = if args.dir.is_dir() { args.dir.as_path() } else { args.dir.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
+    let path = dir.join(NAME);
+    let mut lock = Lock { path: path.clone(), images: BTreeMap::new() };
+    let mut failed = Vec::new();
+    for reference in references {
+        match resolve(&store, &reference, args.offline) {
+            Ok(digest) => drop(lock.images.insert(reference, digest)),
+            Err(failure) if failure.code() == interrupt::INTERRUPTED => return Err(failure),
+            Err(failure) => failed.push(format!("  {}: {failure}", familiar(&reference))),
+        }
+    }
+    if !failed.is_empty() {
+        return Err(Failure::text(format!("nothing was locked: {} cannot be resolved\n{}", counted(failed.len(), "image"), failed.join("\n"))));
+    }
+    let before = match std::fs::read_to_string(&path) {
+        Ok(text) => Lock::parse(&path, &text).map(Some).or_else(|failure| if args.check { Err(failure) } else { Ok(None) })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Failure::read(&path, source)),
+    };
+    let changes = changes(&before.clone().unwrap_or_default().images, &lock.images);
+    changes.iter().for_each(say);
+    if args.check {
+        let same = before.is_some() && changes.is_empty();
+        return if same { Ok(()) } else { Err(Failure::text(format!("{} is not what the tags mean now: run `strake image lock`", path.display()))) };
+    }
+    let temporary = path.with_extension(format!("lock.{}", std::process::id()));
+    let written = std::fs::write(&temporary, lock.text()).and_then(|()| std::fs::rename(&temporary, &path));
+    written.map_err(|source| Failure::text(format!("cannot write {}: {source}", path.display())))?;
+    note(format!("{}: {}", path.display(), counted(lock.images.len(), "image")));
+    Ok(())
+}
+
+fn changes(before: &BTreeMap<String, Digest>, after: &BTreeMap<String, Digest>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (reference, digest) in after {
+        match before.get(reference) {
+            None => lines.push(format!("+ {}  {digest}", familiar(reference))),
+            Some(old) if old != digest => lines.push(format!("~ {}  {digest}, was {old}", familiar(reference))),
+            Some(_) => {}
+        }
+    }
+    lines.extend(before.keys().filter(|reference| !after.contains_key(*reference)).map(|reference| format!("- {}", familiar(reference))));
+    lines
+}
+
+/// What a tag means: at its registry, else (told by a note) in the store.
+fn resolve(store: &Store, reference: &str, offline: bool) -> Result<Digest, Failure> {
+    let here = || -> Result<Option<Digest>, Failure> { Ok(store.resolve(reference)?.map(|found| strake_store::digest_of(&found)).transpose()?) };
+    if offline {
+        return here()?.ok_or_else(|| Failure::text("not in the store"));
+    }
+    let asked = interrupt::wait_or("nothing was locked", async { Ok(strake_registry::resolve(reference, store, &PullOptions::default()).await?) });
+    match asked {
+        Ok(digest) => Ok(digest),
+        Err(failure) if failure.code() == interrupt::INTERRUPTED => Err(failure),
+        Err(failure) => match here()? {
+            Some(digest) => {
+                note(format!("{} {} is locked to what the store has: {failure}", Paint::stderr().yellow("note:"), familiar(reference)));
+                Ok(digest)
+            }
+            None => Err(failure),
+        },
+    }
+}
+
+/// Every image with a tag that the Dockerfiles and manifests take from elsewhere, in full and sorted.
+fn references(root: &Path, args: &LockArgs) -> Result<Vec<String>, Failure> {
+    let (found, store) = (project::read(&args.dir, None)?, Store::open(root)?);
+    let mut references = Vec::new();
+    for dockerfile in &found.dockerfiles {
+        let mut sources = Sources::default();
+        let id = sources.add(dockerfile.path.display().to_string(), dockerfile.text.as_str());
+        let (file, findings) = strake_dockerfile::parse(id, &dockerfile.text);
+        if findings.iter().any(Diagnostic::is_error) {
+            crate::commands::build::report(&sources, &findings);
+            return Err(Failure::silent(1));
+        }
+        // Every stage (there are no more than instructions): a lock for one target would not do for another.
+        let targets: Vec<Option<String>> = std::iter::once(None).chain((0..file.instructions.len()).map(|number| Some(number.to_string()))).collect();
+        for target in targets {
+            with_triggers(&store, &request(dockerfile, file.clone(), target, &args.build_args)?, &mut references)?;
+        }
+    }
+    if !found.manifests.is_empty() {
+        let input = Input { offline: args.offline, ..Input::of(&args.dir, &args.build_args) };
+        let mut compiled = plan::compile(root, &input, &Default::default())?;
+        let mut named = Vec::new();
+        for_external_images(&mut compiled.plan, &mut |image| named.push(image.clone()));
+        for image in named {
+            references.push(full(&image)?);
+        }
+    }
+    references.retain(|reference| !reference.contains('@'));
+    references.sort();
+    references.dedup();
+    Ok(references)
+}
+
+/// The base images of a Dockerfile, and those that the triggers (ONBUILD) of bases in the store name.
+fn with_triggers(store: &Store, request: &Request, references: &mut Vec<String>) -> Result<(), Failure> {
+    let mut known = BTreeMap::new();
+    loop {
+        let (needed, _) = strake_stages::base_references_with(request, &known);
+        let before = known.len();
+        for base in needed {
+            if !known.contains_key(&base.key)
+                && let Ok(image) = store.image_for(&base.reference, &base.platform)
+            {
+                let found = BaseImage { reference: base.reference.clone(), manifest: image.digest()?, config: image.config };
+                known.insert(base.key, found);
+            }
+            references.push(base.reference);
+        }
+        if known.len() == before {
+            return Ok(());
+        }
+    }
+}
+
+fn request(text: &project::Text, file: strake_dockerfile::File, target: Option<String>, build_args: &[String]) -> Result<Request, Failure> {
+    Ok(Request {
+        file,
+        file_name: text.path.display().to_string(),
+        target,
+        build_args: crate::commands::build::build_args(build_args)?,
+        platform: Platform::host(),
+        build_platform: Platform::host(),
+        tags: Vec::new(),
+        labels: BTreeMap::new(),
+        no_cache: false,
+        context_name: "context".to_owned(),
+        context: Context { kind: ContextKind::Directory { path: ".".to_owned() }, ignore: Vec::new() },
+        named_contexts: BTreeMap::new(),
+        named_images: BTreeMap::new(),
+        named_builds: BTreeMap::new(),
+        remotes: BTreeMap::new(),
+        no_cache_stages: Vec::new(),
+        network: Network::Default,
+        extra_hosts: Vec::new(),
+        rules: strake_stages::Rules::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, changes};
+    use std::path::Path;
+
+    const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn parse(text: &str) -> Result<Lock, String> {
+        Lock::parse(Path::new("strake.lock"), text).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_sorted() {
+        let lock = parse(&format!("version: 1\nimages:\n  z:1: {A}\n  docker.io/library/a:2: {B}\n")).expect("read");
+        let text = lock.text();
+        assert!(text.ends_with(&format!("images:\n  docker.io/library/a:2: {B}\n  docker.io/library/z:1: {A}\n")), "{text}");
+        assert_eq!(parse(&text).expect("read").text(), text);
+        assert_eq!(parse(&Lock::default().text()).expect("read").images.len(), 0);
+        assert_eq!(lock.pinned("z:1").expect("locked"), format!("docker.io/library/z:1@{A}"));
+        assert_eq!(lock.pinned(&format!("q@{A}")).expect("has one"), format!("q@{A}"));
+        assert!(lock.pinned("z:2").expect_err("not there").to_string().contains("has no entry for z:2"));
+        assert_eq!(changes(&lock.images, &lock.images), Vec::<String>::new());
+        assert_eq!(changes(&Lock::default().images, &lock.images).len(), 2);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (text, told) in [
+            ("images: {}\n", "it has no version"),
+            ("version: 2\n", "expected 1"),
+            ("version: 1\nimage: {}\n", "unknown field `image`"),
+            ("version: 1\nimages:\n  a:1: sha256:12\n", "strake.lock:3:8"),
+            ("version: 1\nimages:\n  a: x\n", "is no image with a tag"),
+        ] {
+            let found = parse(text).expect_err(text);
+            assert!(found.contains(told), "{text}: {found}");
+        }
+    }
+}

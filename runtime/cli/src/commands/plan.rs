@@ -1,0 +1,270 @@
+//! strake plan, strake check: what a directory means, without doing any of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use strake_compile::lint::{Level, rules};
+use strake_compile::{Dockerfile, Inputs, Manifest, Options, Outcome, Project, render};
+use strake_oci::Platform;
+use strake_plan::Plan as CompiledPlan;
+use strake_source::{Severity, Sources};
+use strake_stages::BaseImage;
+use strake_store::Store;
+
+use strake_apply::review::Review;
+
+use crate::args::{Format, Input, Plan, PlanFormat, Progress, Target};
+use crate::commands::apply::{build_into, reach};
+use crate::commands::build::remote::Fetcher;
+use crate::commands::build::{bases, build_args, ignore_lines, report};
+use crate::commands::lock::Sourcing;
+use crate::commands::review;
+use crate::connect::connect;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::{Paint, data, say};
+use crate::project;
+
+/// A plan with the files that it was written in.
+pub struct Compiled {
+    /// The plan.
+    pub plan: CompiledPlan,
+    /// The files.
+    pub sources: Sources,
+    /// The cluster that it is for.
+    pub target: Target,
+}
+
+/// Folders that say where manifests are kept, and not whose they are.
+const SHELVES: [&str; 10] = ["overlays", "environments", "envs", "k8s", "kubernetes", "kustomize", "manifests", "deploy", "deployment", "base"];
+
+/// The set's name: as given, or the directory's. An overlay is called by its project too: many projects have a `prod`.
+pub fn set_name(input: &Input, project: Option<&str>) -> String {
+    if let Some(set) = input.set.as_deref().or(project) {
+        // Environments of one project are sets of their own.
+        return match (&input.set, &input.env) {
+            (None, Some(env)) => format!("{set}-{env}"),
+            _ => set.to_owned(),
+        };
+    }
+    let path = std::fs::canonicalize(&input.dir).unwrap_or_else(|_| input.dir.clone());
+    let names: Vec<String> = path.iter().skip(1).map(|name| name.to_string_lossy().to_lowercase()).collect();
+    let name = if strake_kustomize::FILE_NAMES.iter().any(|name| path.join(name).is_file()) {
+        let mut own: Vec<&str> = names.iter().map(String::as_str).filter(|name| !SHELVES.contains(name)).rev().take(2).collect();
+        own.reverse();
+        own.join("-")
+    } else {
+        names.last().cloned().unwrap_or_default()
+    };
+    let valid: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+    let trimmed = valid.trim_matches('-');
+    if trimmed.is_empty() { "strake".to_owned() } else { trimmed.to_owned() }
+}
+
+/// `CODE=LEVEL` as given on the command line.
+fn levels(words: &[String]) -> Result<BTreeMap<String, Level>, Failure> {
+    let usage = |text: String| Failure::text(text).with_code(2);
+    let known = || rules().into_iter().map(|rule| rule.code);
+    let read = |word: &String| {
+        let (code, level) = word.split_once('=').ok_or_else(|| usage(format!("--lint {word}: expected CODE=LEVEL, such as latest-tag=off")))?;
+        if code != "all" && !known().any(|other| other == code) {
+            let hint = strake_source::nearest(code, known()).map_or_else(String::new, |near| format!(": did you mean {near}?"));
+            return Err(usage(format!("--lint {word}: there is no rule `{code}`{hint}")));
+        }
+        let level = Level::parse(level).ok_or_else(|| usage(format!("--lint {word}: a level is off, note, warning or error")))?;
+        let codes = known().filter(|other| code == "all" || *other == code);
+        Ok(codes.map(|code| (code.to_owned(), level)).collect::<Vec<_>>())
+    };
+    Ok(words.iter().map(read).collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect())
+}
+
+/// Reads everything that a compilation needs. The target is the one that is given, or that of the environment.
+fn inputs(input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
+    let found = project::read(&input.dir, input.env.as_deref())?;
+    let mut target = target.clone();
+    if !target.is_foreign() {
+        target.context.clone_from(&found.settings.context);
+    }
+    let manifest = |text: project::Text| Manifest { path: text.path.display().to_string(), text: text.text };
+    let file = |text: project::Text, directory: &Path, image| -> Result<Dockerfile, Failure> {
+        let context = std::fs::canonicalize(directory).map_err(|source| Failure::read(directory, source))?;
+        let ignore = ignore_lines(&text.path, &context)?;
+        let (path, context) = (text.path.display().to_string(), context.display().to_string());
+        Ok(Dockerfile { path, text: text.text, context, ignore, optional: text.outside, image })
+    };
+    let own = |text: project::Text| {
+        let directory = text.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        file(text, &directory, None)
+    };
+    let options = Options {
+        set: set_name(input, found.name.as_deref()),
+        namespace: input.namespace.clone().or(found.settings.namespace).unwrap_or_else(|| "default".to_owned()),
+        platform: Platform::host(),
+        build_platform: Platform::host(),
+        build_args: build_args(&input.build_args)?,
+        foreign: target.is_foreign(),
+        environment: input.env.clone(),
+        lints: levels(&input.lints)?,
+        no_cache: false,
+    };
+    let named = found.named.into_iter().map(|named| file(named.file, &named.context, Some(named.image)));
+    let dockerfiles = found.dockerfiles.into_iter().map(own).chain(named).collect::<Result<_, _>>()?;
+    let values = input.values.iter().map(|path| Ok(manifest(project::text(path)?))).collect::<Result<_, Failure>>()?;
+    let manifests = found.manifests.into_iter().map(manifest).collect();
+    Ok((Inputs { config: found.config.map(manifest), values, overlay: found.overlay, manifests, dockerfiles, options }, target))
+}
+
+/// Compiles a directory; what is wrong is in the outcome.
+pub fn outcome(root: &Path, input: &Input, target: &Target) -> Result<(Outcome, Target), Failure> {
+    let (inputs, target) = inputs(input, target)?;
+    let mut project = Project::read(&inputs);
+    let how = Sourcing::new(false, input.offline, input.locked, &input.dir)?;
+    let bases = ingredients(root, &mut project, &how)?;
+    let mut outcome = project.compile(&bases);
+    if let (Some(lock), Some(plan)) = (&how.lock, &mut outcome.plan) {
+        lock.pin(plan)?;
+    }
+    Ok((outcome, target))
+}
+
+/// What the Dockerfiles are made of: their base images; what ADD names of elsewhere is fetched.
+fn ingredients(root: &Path, project: &mut Project, how: &Sourcing) -> Result<BTreeMap<String, BaseImage>, Failure> {
+    let mut found: BTreeMap<String, BaseImage> = BTreeMap::new();
+    let mut asked = BTreeSet::new();
+    loop {
+        let needed: Vec<_> = project.needs(&found).into_iter().filter(|base| asked.insert(base.key.clone())).collect();
+        if needed.is_empty() {
+            break;
+        }
+        found.extend(bases(&Store::open(root)?, &needed, how)?);
+    }
+    let sources = project.remotes(&found);
+    if !sources.is_empty() {
+        let store = Store::open(root)?;
+        let secrets = BTreeMap::new();
+        project.fetched(&Fetcher::new(&store, how.offline, &secrets, None).all(&sources)?);
+    }
+    Ok(found)
+}
+
+/// Compiles a directory and says what is wrong with it.
+///
+/// # Errors
+/// Any error among the diagnostics, after all of them have been printed.
+pub fn compile(root: &Path, input: &Input, target: &Target) -> Result<Compiled, Failure> {
+    let (Outcome { plan, mut diagnostics, sources }, target) = outcome(root, input, target)?;
+    // Notes are for those who ask: `strake check`.
+    diagnostics.retain(|finding| finding.severity != Severity::Note);
+    report(&sources, &diagnostics);
+    plan.map(|plan| Compiled { plan, sources, target }).ok_or_else(|| Failure::silent(1))
+}
+
+/// Prints the plan: what the directory means, or what it changes.
+pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
+    let mut compiled = compile(root, &args.input, &args.target)?;
+    let reviewed = reviewed(root, args, &mut compiled)?;
+    if let (Some(path), Some(review)) = (&args.out, &reviewed) {
+        review::save(path, review)?;
+    }
+    match (args.output, &reviewed) {
+        (PlanFormat::Text, None) => say(render(&compiled.plan).trim_end()),
+        (PlanFormat::Text, Some(review)) => say(review::text(review, Paint::stdout())),
+        (PlanFormat::Markdown, Some(review)) => say(review::markdown(review).trim_end()),
+        (PlanFormat::Markdown, None) => {
+            return Err(Failure::text("-o markdown shows changes: name what to compare with (--against, --empty or --context)").with_code(2));
+        }
+        (format, review) => {
+            let mut plan = serde_json::to_value(&compiled.plan)?;
+            hide_secrets(&mut plan);
+            if let Some(review) = review {
+                plan["review"] = serde_json::to_value(review)?;
+            }
+            say(data(&plan, if format == PlanFormat::Yaml { Format::Yaml } else { Format::Json }));
+        }
+    }
+    if reviewed.is_some_and(|review| !review.unchanged()) { Err(Failure::silent(2)) } else { Ok(()) }
+}
+
+/// The comparison that was asked for; with the cluster when there is one.
+fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
+    if let Some(revision) = &args.against {
+        let (_folder, dir) = review::at_revision(&args.input.dir, revision)?;
+        let before = before(root, args, &dir)?;
+        let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
+        return Ok(Some(review::against_plan(&before, &compiled.plan, header)));
+    }
+    if args.empty {
+        let header = review::header(&args.input, &compiled.plan, "nothing");
+        return Ok(Some(review::against_plan(&Default::default(), &compiled.plan, header)));
+    }
+    let target = compiled.target.clone();
+    if !target.is_foreign() && strake_cluster::holder(root).is_none() {
+        return match args.out {
+            Some(_) => Err(Failure::text("--out keeps what is to be changed: no cluster runs to compare with, and none is named with --context").with_code(2)),
+            None => Ok(None),
+        };
+    }
+    reach(root, &target)?;
+    // What runs is what is built: without its digest nothing can be said of an image.
+    build_into(root, compiled, Progress::Quiet)?;
+    let plan = compiled.plan.clone();
+    interrupt::wait(async {
+        let client = connect(root, &target).await?;
+        let header = review::header(&args.input, &plan, client.server());
+        review::against_cluster(&client, &plan, header).await.map(Some)
+    })
+}
+
+/// What the directory meant at another revision; nothing when it was not there.
+fn before(root: &Path, args: &Plan, dir: &Path) -> Result<strake_plan::DeployPlan, Failure> {
+    let input = Input { dir: dir.to_owned(), set: Some(set_name(&args.input, None)), ..args.input.clone() };
+    if std::fs::read_dir(dir)?.next().is_none() {
+        return Ok(Default::default());
+    }
+    Ok(compile(root, &input, &args.target)?.plan.deploy)
+}
+
+/// Plans are kept, mailed and logged: the values of Secrets are not among what they show.
+pub fn hide_secrets(plan: &mut Value) {
+    let changes = plan["deploy"]["changes"].as_array_mut().into_iter().flatten();
+    for object in changes.map(|change| &mut change["object"]).filter(|object| object["kind"] == "Secret") {
+        let fields = ["data", "stringData"].iter().filter_map(|field| object.get(*field)?.as_object().map(|values| (*field, values.clone())));
+        for (field, values) in fields.collect::<Vec<_>>() {
+            object[field] = values.keys().map(|key| (key.clone(), Value::from("(secret)"))).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hide_secrets, set_name};
+    use crate::args::Input;
+
+    #[test]
+    fn only_the_values_of_secrets_are_hidden() {
+        let object = |kind: &str, value: &str| serde_json::json!({"object": {"kind": kind, "data": {"a": value}}});
+        let mut plan = serde_json::json!({"deploy": {"changes": [object("Secret", "x"), object("ConfigMap", "x")]}});
+        hide_secrets(&mut plan);
+        assert_eq!(plan["deploy"]["changes"], serde_json::json!([object("Secret", "(secret)"), object("ConfigMap", "x")]));
+    }
+
+    #[test]
+    fn a_set_is_called_like_its_directory() {
+        let input = |dir: &str| Input::of(std::path::Path::new(dir), &[]);
+        assert_eq!(set_name(&input("/nowhere/My_Shop.d"), None), "my-shop-d");
+        assert_eq!(set_name(&Input { set: Some("x".into()), ..input(".") }, Some("y")), "x");
+        assert_eq!(set_name(&input("."), Some("shop")), "shop");
+        assert_eq!(set_name(&Input { env: Some("prod".into()), ..input(".") }, Some("shop")), "shop-prod");
+    }
+
+    #[test]
+    fn levels_of_rules_are_read() {
+        let read = |words: &[&str]| super::levels(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let levels = read(&["all=off", "latest-tag=error"]).expect("known words");
+        assert_eq!(levels.get("latest-tag"), Some(&super::Level::Error));
+        assert_eq!(levels.get("privileged"), Some(&super::Level::Off));
+        assert!(read(&["latest-tga=off"]).expect_err("unknown").to_string().contains("did you mean latest-tag?"));
+        assert!(read(&["latest-tag=quiet"]).is_err() && read(&["latest-tag"]).is_err());
+    }
+}

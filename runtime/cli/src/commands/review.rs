@@ -1,0 +1,269 @@
+//! strake plan, compared with something: a cluster, another revision, nothing. And plans that are kept in a file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use strake_apply::review::{Action, FORMAT_VERSION, GitState, Header, Review, Reviewed, Risk, review};
+use strake_apply::{Applied, Applier, Options, Outcome, Report};
+use strake_client::Client;
+use strake_plan::{DeployPlan, ObjectId, Plan};
+
+use crate::args::Input;
+use crate::failure::Failure;
+use crate::output::{Paint, counted};
+
+/// The exit code of a plan that no longer fits the cluster.
+pub const STALE: u8 = 4;
+
+/// What a review was made from.
+pub fn header(input: &Input, plan: &Plan, target: &str) -> Header {
+    Header {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        input: input_digest(plan),
+        git: git_state(&input.dir),
+        directory: std::path::absolute(&input.dir).unwrap_or_else(|_| input.dir.clone()).display().to_string(),
+        set: plan.deploy.set.clone(),
+        namespace: plan.deploy.namespace.clone(),
+        target: target.to_owned(),
+        environment: input.env.clone(),
+        values: input.values.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()).collect(),
+    }
+}
+
+/// The digest of a compiled plan. The values of Secrets are no part of it: who has the digest could try passwords.
+fn input_digest(plan: &Plan) -> String {
+    let mut text = serde_json::to_value(plan).unwrap_or_default();
+    crate::commands::plan::hide_secrets(&mut text);
+    // Where files lie says nothing about what they mean.
+    let each = |list: &mut Value| list.as_array_mut().into_iter().flatten().for_each(|item| item["origin"] = Value::Null);
+    each(&mut text["deploy"]["changes"]);
+    each(&mut text["build"]["steps"]);
+    each(&mut text["build"]["images"]);
+    text["build"]["contexts"] = Value::Null;
+    let digest = Sha256::digest(text.to_string().as_bytes());
+    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// The repository that a directory is in; nothing when there is none, or no git.
+fn git_state(dir: &Path) -> Option<GitState> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(dir).args(args).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    Some(GitState { revision: git(&["rev-parse", "HEAD"])?, dirty: !git(&["status", "--porcelain", "--", "."])?.is_empty() })
+}
+
+/// What applying would do in a cluster, by its own dry run.
+pub async fn against_cluster(client: &Client, plan: &Plan, header: Header) -> Result<Review, Failure> {
+    let report = Applier::new(client, &plan.deploy, Options::default(), &|_| {}).diff().await.map_err(crate::commands::apply::explain)?;
+    Ok(review(&plan.deploy, &report, header))
+}
+
+/// What is different from another plan, without any cluster. `before` is empty for `--empty`.
+pub fn against_plan(before: &DeployPlan, plan: &Plan, header: Header) -> Review {
+    let old: BTreeMap<&ObjectId, &Value> = before.changes.iter().map(|change| (&change.id, &change.object)).collect();
+    let applied = plan.deploy.changes.iter().map(|change| {
+        let live = old.get(&change.id).copied();
+        let changes = if live.is_some() { strake_apply::changes::changes(live, &change.object) } else { Vec::new() };
+        let outcome = match (live, changes.is_empty()) {
+            (None, _) => Outcome::Created,
+            (Some(_), true) => Outcome::Unchanged,
+            (Some(_), false) => Outcome::Configured,
+        };
+        // Both belong to the same set.
+        let before = live.map(|live| strake_apply::inventory::labelled(live, "this"));
+        Applied { id: change.id.clone(), outcome, changes, fixed: Vec::new(), object: change.object.clone(), before, origin: change.origin.clone() }
+    });
+    let applied: Vec<Applied> = applied.collect();
+    let kept: Vec<&ObjectId> = plan.deploy.changes.iter().map(|change| &change.id).collect();
+    let pruned = before.changes.iter().map(|change| change.id.clone()).filter(|id| !kept.contains(&id)).collect();
+    review(&plan.deploy, &Report { applied, pruned, kept: Vec::new() }, header)
+}
+
+/// The files of a git revision below a directory, in a directory of their own that goes when the result is dropped.
+pub fn at_revision(dir: &Path, revision: &str) -> Result<(tempfile::TempDir, PathBuf), Failure> {
+    let failed = |what: &str, said: &[u8]| Failure::text(format!("--against {revision}: {what}: {}", String::from_utf8_lossy(said).trim()));
+    let git =
+        |args: &[&str]| Command::new("git").arg("-C").arg(dir).args(args).output().map_err(|error| failed("cannot run git", error.to_string().as_bytes()));
+    if revision.starts_with('-') {
+        return Err(failed("not a revision", b"it starts with `-`").with_code(2));
+    }
+    let commit = git(&["rev-parse", "--verify", "--end-of-options", &format!("{revision}^{{commit}}")])?;
+    if !commit.status.success() {
+        return Err(failed("there is no such revision here", &commit.stderr));
+    }
+    let commit = String::from_utf8_lossy(&commit.stdout).trim().to_owned();
+    let top = git(&["rev-parse", "--show-prefix"])?;
+    let prefix = String::from_utf8_lossy(&top.stdout).trim().to_owned();
+    let root = git(&["rev-parse", "--show-toplevel"])?;
+    let root = PathBuf::from(String::from_utf8_lossy(&root.stdout).trim());
+    let archive = Command::new("git").arg("-C").arg(&root).args(["archive", "--format=tar", &commit]).output()?;
+    if !archive.status.success() {
+        return Err(failed("cannot read it", &archive.stderr));
+    }
+    let folder = tempfile::tempdir()?;
+    // The same name at the end: a set is called like its directory.
+    let name = root.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_os_string);
+    let below = folder.path().join(name);
+    fs::create_dir(&below)?;
+    // `unpack` keeps entries inside the directory.
+    tar::Archive::new(archive.stdout.as_slice()).unpack(&below)?;
+    let place = below.join(prefix);
+    if !place.is_dir() {
+        fs::create_dir_all(&place)?;
+    }
+    Ok((folder, place))
+}
+
+/// Keeps a plan for later: the whole of it or none, and what was kept before until then. Readable by its owner only.
+pub fn save(path: &Path, review: &Review) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(review)? + "\n";
+    let failed = |source: std::io::Error| Failure::text(format!("cannot write {}: {source}", path.display()));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// A plan that was kept in a file; nothing when the file is something else.
+///
+/// # Errors
+/// A plan of a later version.
+pub fn saved(path: &Path) -> Result<Option<Review>, Failure> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let Some(value) = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else { return Ok(None) };
+    let (Some(version), true) = (value["formatVersion"].as_u64(), value["header"].is_object()) else { return Ok(None) };
+    if version > u64::from(FORMAT_VERSION) {
+        return Err(Failure::text(format!("{} was made by a later strake (form {version}; this one reads {FORMAT_VERSION})", path.display())));
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| Failure::text(format!("{} is not a plan: {error}", path.display())))
+}
+
+/// Checks that a plan that was kept is still what would happen.
+pub fn check(saved: &Review, now: &Review) -> Result<(), Failure> {
+    if saved.header.input != now.header.input {
+        let text =
+            format!("the plan is stale: {} is not as it was when the plan was made\n  make a new one: strake plan {0} --out FILE", saved.header.directory);
+        return Err(Failure::text(text).with_code(STALE));
+    }
+    if saved.header.target != now.header.target {
+        return Err(Failure::text(format!("the plan was made for {}, and this is {}", saved.header.target, now.header.target)).with_code(STALE));
+    }
+    let drift = saved.stale(now);
+    if drift.is_empty() {
+        return Ok(());
+    }
+    let list: String = drift.iter().map(|line| format!("\n  {line}")).collect();
+    Err(Failure::text(format!("the plan is stale: the cluster has changed since it was made{list}")).with_code(STALE))
+}
+
+fn sign(action: Action, paint: Paint) -> String {
+    match action {
+        Action::Create => paint.green("+ create "),
+        Action::Update => paint.yellow("~ change "),
+        Action::Replace => paint.red("± replace"),
+        Action::Adopt => paint.yellow("> adopt  "),
+        Action::Delete => paint.red("- delete "),
+        Action::Forget => paint.dim("  keep   "),
+        Action::Noop => paint.dim("  nothing"),
+    }
+}
+
+fn risk(risk: Risk) -> &'static str {
+    match risk {
+        Risk::DataLoss => "data is lost",
+        Risk::Downtime => "nothing answers for a while",
+        Risk::RestartsPods => "pods are replaced",
+        Risk::WidensAccess => "somebody may do more",
+    }
+}
+
+fn totals(review: &Review) -> String {
+    let words = [
+        (Action::Create, "to create"),
+        (Action::Update, "to change"),
+        (Action::Replace, "to replace"),
+        (Action::Adopt, "to adopt"),
+        (Action::Delete, "to delete"),
+        (Action::Noop, "as it is"),
+    ];
+    let parts = words.iter().filter_map(|(action, words)| review.summary.get(action).map(|count| format!("{count} {words}")));
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    let text = value.map_or_else(|| "(none)".to_owned(), |value| value.as_str().map_or_else(|| value.to_string(), |text| format!("{text:?}")));
+    if text.chars().count() > 120 { format!("{}…", text.chars().take(117).collect::<String>()) } else { text }
+}
+
+/// The review as a person reads it: what changes, field by field, and what to think of; what stays is only counted.
+pub fn text(review: &Review, paint: Paint) -> String {
+    let mut out = String::new();
+    let header = &review.header;
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{} against {}", paint.bold(&format!("set {}", header.set)), header.target);
+    for change in review.changes.iter().filter(|change| change.action != Action::Noop) {
+        let origin = if change.origin.is_empty() { String::new() } else { format!("  {}", paint.dim(&change.origin)) };
+        let _ = writeln!(out, "{} {}{origin}", sign(change.action, paint), change.id);
+        if matches!(change.action, Action::Replace | Action::Forget | Action::Adopt) {
+            let _ = writeln!(out, "      {}", paint.dim(&change.reason));
+        }
+        for field in change.fields.iter().filter(|_| change.action != Action::Create) {
+            let (before, after) = (shown(field.before.as_ref()), shown(field.after.as_ref()));
+            let _ = writeln!(out, "      {}: {} -> {}", field.path, paint.red(&before), paint.green(&after));
+        }
+        for found in &change.risks {
+            let _ = writeln!(out, "      {}", paint.yellow(&format!("! {}", risk(*found))));
+        }
+    }
+    let _ = write!(out, "{}: {}", counted(review.changes.len(), "object"), totals(review));
+    out
+}
+
+/// The review as Markdown, for a pull request.
+pub fn markdown(review: &Review) -> String {
+    let mut out = String::new();
+    let header = &review.header;
+    let git = header.git.as_ref().map_or_else(String::new, |git| {
+        format!(" at `{}`{}", git.revision.chars().take(12).collect::<String>(), if git.dirty { " with other changes" } else { "" })
+    });
+    let _ = writeln!(out, "### Set `{}`{git} against {}\n\n**{}**\n", header.set, header.target, totals(review));
+    let changes: Vec<&Reviewed> = review.changes.iter().filter(|change| change.action != Action::Noop).collect();
+    if changes.is_empty() {
+        return out;
+    }
+    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let _ = writeln!(out, "| | object | why | to think of |\n|---|---|---|---|");
+    for change in &changes {
+        let risks: Vec<&str> = change.risks.iter().map(|found| risk(*found)).collect();
+        let action = serde_json::to_value(change.action).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+        let _ = writeln!(out, "| {action} | {} | {} | {} |", cell(&change.id.to_string()), cell(&change.reason), risks.join(", "));
+    }
+    let with_fields: Vec<&&Reviewed> = changes.iter().filter(|change| !change.fields.is_empty() && change.action != Action::Create).collect();
+    if !with_fields.is_empty() {
+        let _ = writeln!(out, "\n<details><summary>Fields</summary>\n");
+        for change in with_fields {
+            let _ = writeln!(out, "{}\n```diff", change.id);
+            for field in &change.fields {
+                if let Some(before) = &field.before {
+                    let _ = writeln!(out, "- {}: {}", field.path, shown(Some(before)));
+                }
+                if let Some(after) = &field.after {
+                    let _ = writeln!(out, "+ {}: {}", field.path, shown(Some(after)));
+                }
+            }
+            let _ = writeln!(out, "```");
+        }
+        let _ = writeln!(out, "\n</details>");
+    }
+    out
+}

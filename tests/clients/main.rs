@@ -1,0 +1,5 @@
+//! Real clients against a running strake: kubectl on the API, skopeo and umoci on images.
+
+mod images;
+mod kubectl;
+mod registry;
