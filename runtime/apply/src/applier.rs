@@ -6,21 +6,18 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
-use strake_client::{Client, ClientError, DeleteParams, ListParams, Patch, Resource, WriteParams};
-use strake_kinds::KindInfo;
-use strake_plan::{Change, ChangeId, DeployPlan, ObjectId};
+use strake_client::{Client, ClientError, Patch, Resource, WriteParams};
+use strake_plan::{Change, DeployPlan, ObjectId};
 
 use crate::changes::{FieldChange, changes};
 use crate::inventory::{self, Scope};
+use crate::ownership::overruled;
 use crate::{ApplyError, Event, Outcome};
 
 /// The field manager of everything strake applies.
 pub const MANAGER: &str = "strake";
 /// Objects applied at once.
 const CONCURRENCY: usize = 8;
-/// Deletions beyond this share of the set (and more than [`FREE_DELETIONS`]) need consent.
-const MASS_DELETE_PERCENT: usize = 30;
-const FREE_DELETIONS: usize = 5;
 
 /// How long the end of an object that is replaced may take.
 const REPLACE: Duration = Duration::from_secs(120);
@@ -38,11 +35,13 @@ pub struct Options {
     pub replace: bool,
     /// Wait for health; `None` does not wait.
     pub wait: Option<Duration>,
+    /// What is written into the set's history; `None` writes nothing.
+    pub note: Option<crate::Note>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { force_conflicts: false, prune: true, allow_mass_delete: false, replace: false, wait: Some(Duration::from_secs(600)) }
+        Options { force_conflicts: false, prune: true, allow_mass_delete: false, replace: false, wait: Some(Duration::from_secs(600)), note: None }
     }
 }
 
@@ -101,23 +100,6 @@ pub(crate) fn namespace(id: &ObjectId) -> Option<&str> {
     Some(id.namespace.as_str()).filter(|namespace| !namespace.is_empty())
 }
 
-/// The resource of `Kind.group`, among the kinds strake knows.
-fn resource_of_group_kind(text: &str) -> Option<Resource> {
-    let (kind, group) = text.split_once('.').unwrap_or((text, ""));
-    let found: &KindInfo = strake_kinds::table().iter().find(|row| row.kind == kind && row.group == group)?;
-    Some(Resource::new(found.group, found.version, found.plural, found.kind, found.namespaced))
-}
-
-/// The managers that a conflict names, when all of them are what people do by hand: the directory is the truth then, and taking the fields back is what
-/// the user means. Controllers (an autoscaler, an injector) are never overruled without being told to.
-fn overruled(error: &ClientError) -> Option<Vec<String>> {
-    let details = error.status().filter(|_| error.is_conflict())?.details.as_ref()?;
-    let manager = |message: &str| message.split('"').nth(1).map(str::to_owned);
-    let managers: Option<BTreeSet<String>> = details.causes.iter().map(|cause| manager(&cause.message)).collect();
-    let managers = managers.filter(|managers| !managers.is_empty() && managers.iter().all(|name| is_human(name)))?;
-    Some(managers.into_iter().collect())
-}
-
 /// The fields for which a server refused the object because they can never change.
 pub(crate) fn immutable(error: &ClientError) -> Vec<String> {
     let Some(status) = error.status().filter(|status| status.code == 422) else { return Vec::new() };
@@ -127,11 +109,6 @@ pub(crate) fn immutable(error: &ClientError) -> Vec<String> {
         return Vec::new();
     }
     causes.iter().map(|cause| cause.field.clone()).collect()
-}
-
-/// Tools that people drive by hand.
-fn is_human(manager: &str) -> bool {
-    ["kubectl", "strake-cli", "k9s", "rancher"].iter().any(|tool| manager == *tool || manager.strip_prefix(tool).is_some_and(|rest| rest.starts_with('-')))
 }
 
 impl<'a> Applier<'a> {
@@ -145,6 +122,13 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// The first refusal stops what depends on it; objects that do not get ready are reported together with why. Prune happens only after everything is ready.
     pub async fn apply(&self) -> Result<Report, ApplyError> {
+        let begun = self.begin_revision().await?;
+        let result = self.apply_now().await;
+        let told = self.end_revision(begun, &result).await;
+        result.and_then(|report| told.map(|()| report))
+    }
+
+    async fn apply_now(&self) -> Result<Report, ApplyError> {
         let before = self.scope().await?;
         let now = Scope::of(self.plan);
         let mut report = Report { applied: self.objects(false).await?, ..Report::default() };
@@ -210,7 +194,7 @@ impl<'a> Applier<'a> {
         let mut running = FuturesUnordered::new();
         loop {
             let free = CONCURRENCY.saturating_sub(running.len());
-            let met = |change: &Change| change.after.iter().all(|ChangeId(place)| done.contains_key(place));
+            let met = |change: &Change| change.after.iter().all(|edge| done.contains_key(&edge.change.0));
             let next: Vec<usize> = waiting.iter().copied().filter(|place| met(&changes[*place])).take(free).collect();
             for place in next {
                 waiting.remove(&place);
@@ -286,105 +270,5 @@ impl<'a> Applier<'a> {
         }
         let patch = Patch::Apply { object: wanted.clone(), manager: MANAGER.to_owned(), force: self.options.force_conflicts };
         self.client.patch(&resource, namespace(id), &id.name, &patch, None, &WriteParams::default()).await.map_err(refused)
-    }
-
-    /// The set that has the object, when it is another one that still exists: applying would take the object out of it in silence.
-    async fn other_owner(&self, live: Option<&Value>) -> Result<Option<String>, ApplyError> {
-        let own = self.set_id();
-        let Some(other) = live.and_then(inventory::set_of).filter(|set| *set != own && !self.options.force_conflicts) else { return Ok(None) };
-        let parents = self.client.list(&Resource::SECRETS, None, &ListParams::labels(inventory::parent_selector(other))).await;
-        let parents = parents.map_err(|source| ApplyError::Read { what: "inventories".to_owned(), source })?;
-        Ok(parents.items.iter().find_map(|parent| inventory::set_name(parent).map(str::to_owned)))
-    }
-
-    /// Members of the set that are no longer in the plan.
-    async fn orphans(&self, scope: &Scope, report: &Report) -> Result<Vec<(ObjectId, Value, Resource)>, ApplyError> {
-        let applied: BTreeSet<&str> = report.applied.iter().filter_map(|applied| applied.object["metadata"]["uid"].as_str()).collect();
-        let planned: BTreeSet<(String, &str, &str)> =
-            self.plan.changes.iter().map(|change| (inventory::group_kind(&change.id), change.id.namespace.as_str(), change.id.name.as_str())).collect();
-        let members = self.members(scope).await?;
-        let gone = |(id, member, _): &(ObjectId, Value, Resource)| {
-            let uid = member["metadata"]["uid"].as_str().unwrap_or_default();
-            !applied.contains(uid) && !planned.contains(&(inventory::group_kind(id), id.namespace.as_str(), id.name.as_str()))
-        };
-        Ok(members.into_iter().filter(gone).collect())
-    }
-
-    /// Everything that carries the set's label.
-    pub(crate) async fn members(&self, scope: &Scope) -> Result<Vec<(ObjectId, Value, Resource)>, ApplyError> {
-        let params = ListParams { label_selector: Some(format!("{}={}", inventory::PART_OF, self.set_id())), ..ListParams::default() };
-        let mut members = Vec::new();
-        for group_kind in &scope.group_kinds {
-            let planned = || self.plan.changes.iter().map(|change| &change.id).find(|id| inventory::group_kind(id) == *group_kind).map(resource);
-            let Some(resource) = resource_of_group_kind(group_kind).or_else(planned) else {
-                // What such a kind's resource is called only its definition says.
-                tracing::warn!("objects of kind {group_kind} that left the set are not looked for: strake does not know this kind; delete them by hand");
-                continue;
-            };
-            let listed = self.client.list(&resource, None, &params).await;
-            let items = match listed {
-                Ok(list) => list.items,
-                Err(error) if error.is_not_found() => continue,
-                Err(source) => return Err(ApplyError::Read { what: group_kind.clone(), source }),
-            };
-            for item in items {
-                let text = |field: &str| item["metadata"][field].as_str().unwrap_or_default().to_owned();
-                let id = ObjectId {
-                    group: resource.group.to_string(),
-                    version: resource.version.to_string(),
-                    kind: resource.kind.to_string(),
-                    resource: resource.plural.to_string(),
-                    namespace: if resource.namespaced { text("namespace") } else { String::new() },
-                    name: text("name"),
-                };
-                members.push((id, item, resource.clone()));
-            }
-        }
-        Ok(members)
-    }
-
-    async fn prune(&self, orphans: Vec<(ObjectId, Value, Resource)>, report: &mut Report) -> Result<(), ApplyError> {
-        let mut doomed = Vec::new();
-        for (id, member, resource) in orphans {
-            match inventory::protected(&member) {
-                Some(reason) => report.kept.push((id, reason.to_owned())),
-                None => doomed.push((id, member, resource)),
-            }
-        }
-        let total = doomed.len() + self.plan.changes.len();
-        if doomed.len() > FREE_DELETIONS && doomed.len() * 100 > total * MASS_DELETE_PERCENT && !self.options.allow_mass_delete {
-            return Err(ApplyError::MassDelete { pruned: doomed.len(), total });
-        }
-        for (id, member, resource) in doomed {
-            self.delete(&id, &member, &resource).await?;
-            (self.events)(Event::Pruned { id: id.clone() });
-            report.pruned.push(id);
-        }
-        Ok(())
-    }
-
-    /// Deletes exactly this object, not one of the same name made since.
-    pub(crate) async fn delete(&self, id: &ObjectId, member: &Value, resource: &Resource) -> Result<(), ApplyError> {
-        let params = DeleteParams { uid: member["metadata"]["uid"].as_str().map(str::to_owned), ..Default::default() };
-        match self.client.delete(resource, namespace(id), &id.name, &params).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(source) => Err(ApplyError::Delete { object: id.to_string(), source }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_human;
-
-    #[test]
-    fn people_are_overruled_and_controllers_are_not() {
-        for human in ["kubectl", "kubectl-client-side-apply", "kubectl-edit", "strake-cli", "k9s"] {
-            assert!(is_human(human), "{human}");
-        }
-        for controller in ["kube-controller-manager", "horizontal-pod-autoscaler", "strake", "strake-controller-manager", "kubectlish"] {
-            assert!(!is_human(controller), "{controller}");
-        }
     }
 }
