@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,11 +36,13 @@ pub(crate) fn script(dir: &Path, content: &str) -> Result<PathBuf, StepError> {
     keep(dir, content.as_bytes(), 0o755)
 }
 
-/// The file with this content and mode, written when it is not there.
+/// The file with this content and mode, written when it is not there. A whole file is never replaced: another step may be about to mount it, and the
+/// kernel mounts nothing that has lost its name.
 fn keep(dir: &Path, content: &[u8], mode: u32) -> Result<PathBuf, StepError> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let path = dir.join(format!("{mode:o}-{}", &blake3::hash(content).to_hex()[..32]));
-    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == content.len() as u64) {
+    let whole = || fs::metadata(&path).is_ok_and(|metadata| metadata.len() == content.len() as u64);
+    if whole() {
         return Ok(path);
     }
     let temporary = path.with_extension(format!("{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed)));
@@ -48,7 +50,14 @@ fn keep(dir: &Path, content: &[u8], mode: u32) -> Result<PathBuf, StepError> {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(content)?;
         file.set_permissions(Permissions::from_mode(mode))?;
-        fs::rename(&temporary, &path)
+        match fs::hard_link(&temporary, &path) {
+            // Somebody was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && whole() => fs::remove_file(&temporary),
+            // What a power cut left short.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::rename(&temporary, &path),
+            Err(error) => Err(error),
+            Ok(()) => fs::remove_file(&temporary),
+        }
     };
     write().map_err(|source| {
         let _ = fs::remove_file(&temporary);
@@ -69,5 +78,32 @@ mod tests {
         assert_ne!(script(dir.path(), "#!/bin/true\n").unwrap(), first);
         assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o7777, 0o755);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+    #[test]
+    fn a_file_that_somebody_was_given_keeps_its_name() {
+        use std::os::unix::fs::MetadataExt;
+        for round in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let together = std::sync::Barrier::new(6);
+            let given = || {
+                together.wait();
+                let path = keep(dir.path(), format!("{round}").as_bytes(), 0o644).unwrap();
+                fs::metadata(path).unwrap().ino()
+            };
+            let inodes: Vec<u64> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..6).map(|_| scope.spawn(given)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(inodes.iter().all(|inode| *inode == inodes[0]), "{inodes:?}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn one_that_was_cut_short_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = keep(dir.path(), b"whole", 0o644).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(fs::read(keep(dir.path(), b"whole", 0o644).unwrap()).unwrap(), b"whole");
     }
 }
