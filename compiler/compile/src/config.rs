@@ -8,13 +8,15 @@
 //!   web: {dockerfile: web/Dockerfile, context: web, target: release, args: {VERSION: "2"}}
 //! values: {replicas: 2, host: shop.localhost}   # what `${{ replicas }}` in a manifest stands for
 //! lints: {latest-tag: error}
+//! hooks: {before: [job/migrate], after: [job/smoke]}   # run to their end before and after the rest, in this order
 //! environments:
 //!   prod: {namespace: prod, overlay: k8s/overlays/prod, context: production, values: {replicas: 5}}
 //! ```
 
 use std::collections::BTreeMap;
 
-use strake_source::{Diagnostic, FileId, Span, Spanned, nearest};
+use strake_plan::Phase;
+use strake_source::{Diagnostic, FileId, Sources, Span, Spanned, nearest};
 use strake_yaml::{Kind, Node};
 
 use crate::lint::{Level, rules};
@@ -32,6 +34,8 @@ pub struct Config {
     pub images: BTreeMap<String, ImageConfig>,
     /// Environments by name.
     pub environments: BTreeMap<String, Settings>,
+    /// Objects that run to their end before or after the rest, as `KIND/NAME`, in their order.
+    pub hooks: Vec<(Phase, Spanned<String>)>,
 }
 
 /// What an environment can change.
@@ -65,7 +69,7 @@ pub struct ImageConfig {
 /// The name of the file.
 pub const FILE_NAME: &str = "strake.yaml";
 
-const TOP: [&str; 7] = ["name", "namespace", "manifests", "images", "values", "lints", "environments"];
+const TOP: [&str; 8] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks"];
 const IMAGE: [&str; 4] = ["dockerfile", "context", "target", "args"];
 const ENVIRONMENT: [&str; 5] = ["namespace", "overlay", "context", "values", "lints"];
 
@@ -80,6 +84,7 @@ pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
         match key.value.as_str() {
             "name" => config.name = reader.text(key, value),
             "manifests" => config.manifests = reader.texts(key, value),
+            "hooks" => config.hooks = reader.hooks(value),
             "images" => {
                 for (name, value) in reader.mapping(key, value) {
                     let image = reader.image(name, value);
@@ -123,8 +128,8 @@ impl Config {
 }
 
 /// The values of a file of parameters: one mapping.
-pub fn read_values(file: FileId, text: &str) -> (BTreeMap<String, Node>, Vec<Diagnostic>) {
-    let (documents, diagnostics) = strake_yaml::parse(file, text);
+pub fn read_values(sources: &Sources, file: FileId) -> (BTreeMap<String, Node>, Vec<Diagnostic>) {
+    let (documents, diagnostics) = strake_yaml::parse_file(sources, file);
     let mut reader = Reader { diagnostics };
     let root = documents.into_iter().next().map(|document| document.root);
     let key = Spanned::new("values".to_owned(), Span::new(file, 0, 0));
@@ -181,6 +186,20 @@ impl Reader {
             self.error(value.span, format!("`{}` is a list, found {}", key.value, value.kind_name()));
         }
         value.items().iter().filter_map(|item| self.text(key, item)).collect()
+    }
+
+    fn hooks(&mut self, value: &Node) -> Vec<(Phase, Spanned<String>)> {
+        let mut hooks = Vec::new();
+        for (key, list) in self.fields(value, &["before", "after"], "`hooks`") {
+            let phase = if key.value == "before" { Phase::Before } else { Phase::After };
+            if !matches!(list.kind, Kind::Sequence(_)) {
+                self.error(list.span, format!("`{}` is a list, found {}", key.value, list.kind_name()));
+            }
+            for item in list.items() {
+                hooks.extend(self.text(key, item).map(|word| (phase, Spanned::new(word, item.span))));
+            }
+        }
+        hooks
     }
 
     fn image(&mut self, name: &Spanned<String>, value: &Node) -> ImageConfig {

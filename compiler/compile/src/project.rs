@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use strake_deploy::{Manifest, images};
 use strake_dockerfile::File;
-use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Plan};
-use strake_source::{Diagnostic, FileId, Sources, Span};
+use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Phase, Plan};
+use strake_source::{Diagnostic, FileId, Sources, Span, Spanned};
 use strake_stages::{BaseImage, BaseReference, Remote, RemoteSource, Request};
 use strake_yaml::Node;
 
@@ -24,6 +24,8 @@ pub struct Project {
     requests: Vec<(Request, Vec<String>)>,
     /// Images that a Dockerfile here builds, or would if it had no errors.
     assigned: Vec<String>,
+    /// Objects that the project's file calls hooks.
+    hooks: Vec<(Phase, Spanned<String>)>,
     diagnostics: Vec<Diagnostic>,
     /// What the overlay replaced: a finding on a patched value shows both places.
     overlay: strake_kustomize::Built,
@@ -36,16 +38,17 @@ impl Project {
         let mut sources = Sources::default();
         let mut order: Vec<&crate::Manifest> = inputs.manifests.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
-        let files: Vec<FileId> = order.iter().map(|file| sources.add(file.path.clone(), file.text.as_str())).collect();
-        let Given { values, lints, findings: mut told } = given(inputs, &mut sources);
+        let files: Vec<FileId> = order.iter().map(|file| add(inputs, file, &mut sources)).collect();
+        let Given { values, lints, hooks, findings: mut told } = given(inputs, &mut sources);
         let Options { set, namespace, foreign, .. } = inputs.options.clone();
-        let options = strake_deploy::Options { set, namespace, foreign, values };
+        let options = strake_deploy::Options { set, namespace, foreign, values, hooks: Vec::new() };
         let mut overlaid = Vec::new();
         let build = |overlay: &crate::Overlay| strake_kustomize::build(&overlay.tree, &overlay.directory, &mut sources, &mut overlaid);
         let mut overlay = inputs.overlay.as_ref().map(build).unwrap_or_default();
         let (manifests, mut diagnostics) = strake_deploy::read(&sources, &files, std::mem::take(&mut overlay.objects), &options);
         diagnostics.append(&mut told);
         diagnostics.append(&mut overlaid);
+        diagnostics.extend(unopened(inputs, &sources));
 
         let mut dockerfiles: Vec<&Dockerfile> = inputs.dockerfiles.iter().collect();
         dockerfiles.sort_by(|a, b| a.path.cmp(&b.path));
@@ -74,7 +77,7 @@ impl Project {
         }
         let assigned = assignment.images.into_iter().flatten().collect();
         let options = Options { lints, ..inputs.options.clone() };
-        Project { sources, manifests, requests, assigned, diagnostics, overlay, options }
+        Project { sources, manifests, requests, assigned, hooks, diagnostics, overlay, options }
     }
 
     /// The base images that are needed, each once, by key. Triggers of `known` ones may need others: to be asked again until nothing new is named.
@@ -114,7 +117,7 @@ impl Project {
 
     /// Makes the plan. `bases` are by the key of each needed reference.
     pub fn compile(self, bases: &BTreeMap<String, BaseImage>) -> Outcome {
-        let Project { sources, manifests, requests, assigned, mut diagnostics, overlay, options } = self;
+        let Project { sources, manifests, requests, assigned, hooks, mut diagnostics, overlay, options } = self;
         let mut build = BuildPlan::default();
         let mut built: BTreeMap<String, usize> = BTreeMap::new();
         for (request, images) in &requests {
@@ -125,18 +128,41 @@ impl Project {
         let contents: BTreeMap<String, Option<&strake_plan::Image>> =
             assigned.iter().map(|image| (image.clone(), built.get(image).and_then(|index| build.images.get(*index)))).collect();
         diagnostics.extend(lint::run(&manifests, &contents, &options.lints));
-        let set = strake_deploy::Options { set: options.set, namespace: options.namespace, foreign: options.foreign, values: None };
-        let deploy = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());
+        let set = strake_deploy::Options { set: options.set, namespace: options.namespace, foreign: options.foreign, values: None, hooks };
+        let (deploy, told) = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());
+        diagnostics.extend(told);
         overlay.trace(&mut diagnostics);
-        arrange(&mut diagnostics);
+        arrange(&sources, &mut diagnostics);
         let failed = diagnostics.iter().any(Diagnostic::is_error);
         let plan = (!failed).then_some(Plan { format_version: FORMAT_VERSION, build, deploy });
         Outcome { plan, diagnostics, sources }
     }
 }
 
-/// By file and place, each once.
-fn arrange(diagnostics: &mut Vec<Diagnostic>) {
+/// Takes a file in, with what stands encrypted in it.
+fn add(inputs: &Inputs, file: &crate::Manifest, sources: &mut Sources) -> FileId {
+    match inputs.sealed.get(&file.path) {
+        Some(opened) => sources.add_sealed(file.path.clone(), file.text.as_str(), &opened.secrets),
+        None => sources.add(file.path.clone(), file.text.as_str()),
+    }
+}
+
+/// The encrypted files that could not be opened.
+fn unopened(inputs: &Inputs, sources: &Sources) -> Vec<Diagnostic> {
+    let of = |name: &str| inputs.sealed.get(name).or_else(|| inputs.overlay.as_ref()?.tree.opened(name));
+    let each = |(id, file): (FileId, &strake_source::SourceFile)| {
+        let (error, at) = of(&file.name)?.failure.as_ref()?;
+        let finding = Diagnostic::error("sops", error.to_string()).at(Span::new(id, *at, *at + 4));
+        Some(error.help().map_or(finding.clone(), |help| finding.help(help)))
+    };
+    sources.iter().filter_map(each).collect()
+}
+
+/// By file and place, each once. No finding has a secret in it.
+fn arrange(sources: &Sources, diagnostics: &mut Vec<Diagnostic>) {
+    if sources.secrets().next().is_some() {
+        diagnostics.iter_mut().for_each(|finding| sources.redact_finding(finding));
+    }
     let key = |finding: &Diagnostic| (finding.span.map(|span| (span.file, span.start, span.end)), std::cmp::Reverse(finding.severity), finding.code);
     diagnostics.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message)));
     diagnostics.dedup();
@@ -153,6 +179,7 @@ struct Given {
     /// Parameters; `None` when there are no such files.
     values: Option<BTreeMap<String, Node>>,
     lints: BTreeMap<String, Level>,
+    hooks: Vec<(Phase, Spanned<String>)>,
     findings: Vec<Diagnostic>,
 }
 
@@ -160,19 +187,21 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     let mut findings = Vec::new();
     let mut settings = Settings::default();
     let mut declared = BTreeMap::new();
+    let mut hooks = Vec::new();
     if let Some(config) = &inputs.config {
         let file = sources.add(config.path.clone(), config.text.as_str());
         let (read, told) = config::read(file, &config.text);
         findings.extend(told);
         declared.clone_from(&read.settings.values);
+        hooks.clone_from(&read.hooks);
         match read.settings(inputs.options.environment.as_deref()) {
             Ok(chosen) => settings = chosen,
             Err(message) => findings.push(Diagnostic::error("project-file", message).at(Span::new(file, 0, 0))),
         }
     }
     for values in &inputs.values {
-        let file = sources.add(values.path.clone(), values.text.as_str());
-        let (read, told) = config::read_values(file, &values.text);
+        let file = add(inputs, values, sources);
+        let (read, told) = config::read_values(sources, file);
         findings.extend(told);
         if inputs.config.is_some() {
             findings.extend(config::check_values(&read, &declared));
@@ -181,7 +210,7 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     }
     let values = (inputs.config.is_some() || !inputs.values.is_empty()).then_some(settings.values);
     settings.lints.extend(inputs.options.lints.clone());
-    Given { values, lints: settings.lints, findings }
+    Given { values, lints: settings.lints, hooks, findings }
 }
 
 fn unused(dockerfiles: &[&Dockerfile], candidates: &[Candidate], assignment: &Assignment, diagnostics: &mut Vec<Diagnostic>) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use strake_plan::{BuildPlan, ChangeId, DeployPlan, Op, Plan};
+use strake_plan::{BuildPlan, ChangeId, DeployPlan, Hook, Op, Phase, Plan, Wanted};
 use strake_words::Reference;
 
 /// The plan as text: images with their steps, then objects in order with what they wait for.
@@ -88,11 +88,20 @@ fn deploy(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "Apply {} as set `{}`", plural(deploy.changes.len(), "object"), deploy.set)?;
     let images = images_by_change(plan);
     let width = deploy.changes.iter().map(|change| change.id.to_string().chars().count()).max().unwrap_or(0);
+    let staged = deploy.changes.iter().any(|change| change.stage > 0);
     for (index, change) in deploy.changes.iter().enumerate() {
+        if staged && (index == 0 || deploy.changes[index - 1].stage != change.stage) {
+            writeln!(out, " stage {}", change.stage + 1)?;
+        }
         let mut notes = vec![change.origin.clone()];
-        if !change.after.is_empty() {
-            let after: Vec<String> = change.after.iter().map(|id| name(deploy, *id)).collect();
-            notes.push(format!("after {}", after.join(", ")));
+        if !change.after.is_empty() || !change.external.is_empty() {
+            let state = |state: Wanted| if state == Wanted::Present { String::new() } else { format!(" ({})", state.word()) };
+            let inside = change.after.iter().map(|edge| format!("{}{}", name(deploy, edge.change), state(edge.state)));
+            let outside = change.external.iter().map(|external| format!("{}{} outside of the set", external.id, state(external.state)));
+            notes.push(format!("after {}", inside.chain(outside).collect::<Vec<_>>().join(", ")));
+        }
+        if let Some(hook) = &change.hook {
+            notes.push(hook_note(*hook).to_owned());
         }
         if let Some(built) = images.get(&index) {
             notes.push(format!("runs {}", built.join(", ")));
@@ -100,6 +109,14 @@ fn deploy(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  {:>3}  {:width$}  {}", index + 1, change.id.to_string(), notes.join("; "))?;
     }
     Ok(())
+}
+
+fn hook_note(hook: Hook) -> &'static str {
+    match hook.phase {
+        Phase::Before => "hook, run before the rest",
+        Phase::Main => "hook, run with the rest",
+        Phase::After => "hook, run after the rest",
+    }
 }
 
 fn name(deploy: &DeployPlan, id: ChangeId) -> String {

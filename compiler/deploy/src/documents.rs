@@ -18,14 +18,14 @@ pub fn read(sources: &Sources, files: &[FileId], made: Vec<Node>, options: &Opti
     let mut reader = Reader { definitions: Vec::new(), sources, options, manifests: Vec::new(), diagnostics: Vec::new() };
     let mut nodes = Vec::new();
     for file in files {
-        let (documents, diagnostics) = strake_yaml::parse(*file, &sources.get(*file).text);
+        let (documents, diagnostics) = strake_yaml::parse_file(sources, *file);
         reader.diagnostics.extend(diagnostics);
         nodes.extend(documents.into_iter().map(|document| document.root));
     }
     nodes.extend(made);
     if let Some(values) = &options.values {
         let mut used = BTreeSet::new();
-        nodes.iter_mut().for_each(|node| values::substitute(node, values, &mut used, &mut reader.diagnostics));
+        nodes.iter_mut().for_each(|node| values::substitute(sources, node, values, &mut used, &mut reader.diagnostics));
         for (name, value) in values.iter().filter(|(name, _)| !used.contains(*name)) {
             reader.diagnostics.push(Diagnostic::note("unused-value", format!("no manifest uses the value `{name}`")).at(value.span));
         }

@@ -5,10 +5,15 @@
 
 mod check;
 mod documents;
+mod graph;
 mod manifest;
+mod mentions;
 mod order;
+mod places;
 mod references;
+mod sensitive;
 mod values;
+mod wishes;
 
 pub use documents::read;
 pub use manifest::{Manifest, Options};

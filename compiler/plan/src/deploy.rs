@@ -11,7 +11,7 @@ use serde_json::Value;
 pub struct ChangeId(pub usize);
 
 /// What names an object in any cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectId {
     /// API group; empty is the core group.
     pub group: String,
@@ -55,16 +55,123 @@ pub struct DeployPlan {
 }
 
 /// One object to apply.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// What it is.
     pub id: ObjectId,
     /// The object as the user wrote it, with namespace and image digests filled in; nothing defaulted.
     pub object: Value,
-    /// Changes that must be applied before: places in [`DeployPlan::changes`].
-    pub after: Vec<ChangeId>,
+    /// What must be there before it.
+    pub after: Vec<Edge>,
+    /// What must be there before it and is not a part of the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<External>,
+    /// It begins when everything of a lower stage is as it should be. Without waves and hooks all is one stage.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub stage: usize,
+    /// It is run to its end before or after the rest, and not kept running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
     /// `file:line` it was written at.
     pub origin: String,
+    /// `file:line` of the fields that are most often at fault when its pods do not run, by JSON pointer.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub places: std::collections::BTreeMap<String, String>,
+    /// JSON pointers of fields that come from encrypted files: shown nowhere, like the values of Secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_first(stage: &usize) -> bool {
+    *stage == 0
+}
+
+/// How far something must have come before what needs it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// It exists.
+    #[default]
+    Present,
+    /// It is healthy.
+    Ready,
+    /// It has run to its end.
+    Complete,
+}
+
+impl Wanted {
+    /// As it is written in `strake.dev/depends-on`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Wanted::Present => "present",
+            Wanted::Ready => "ready",
+            Wanted::Complete => "complete",
+        }
+    }
+}
+
+/// A change that comes before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Edge {
+    /// What comes before.
+    pub change: ChangeId,
+    /// How far it must have come.
+    #[serde(default)]
+    pub state: Wanted,
+}
+
+/// An object of the cluster that is not a part of the plan and must be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// The object.
+    pub id: ObjectId,
+    /// How far it must have come.
+    pub state: Wanted,
+}
+
+/// What makes an object a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hook {
+    /// When it runs in an apply.
+    pub phase: Phase,
+    /// In which applies it runs.
+    pub run: HookRun,
+    /// It is deleted once it has succeeded.
+    #[serde(default)]
+    pub delete_succeeded: bool,
+    /// It is deleted once it has failed.
+    #[serde(default)]
+    pub delete_failed: bool,
+}
+
+/// The part of an apply in which a change is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Before everything else.
+    Before,
+    /// With everything else.
+    #[default]
+    Main,
+    /// After everything else is healthy.
+    After,
+}
+
+/// In which applies a hook runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookRun {
+    /// When its definition is not the one that ran to its end last.
+    #[default]
+    Changed,
+    /// Whenever the apply changes something.
+    Each,
+    /// In the set's first apply.
+    Install,
+    /// In an apply that changes something, but not in the first.
+    Upgrade,
 }
 
 /// A container's image that a build produces: the digest is filled in once it is known.
@@ -99,7 +206,7 @@ mod tests {
     fn digests_go_where_the_edges_point() {
         let id = ObjectId { group: String::new(), version: "v1".into(), kind: "Pod".into(), resource: "pods".into(), namespace: "a".into(), name: "b".into() };
         let object = json!({"spec": {"containers": [{"image": "web"}, {"image": "other"}]}});
-        let change = Change { id, object, after: Vec::new(), origin: String::new() };
+        let change = Change { id, object, ..Change::default() };
         let edge = ImageEdge { change: ChangeId(0), pointer: "/spec/containers/0/image".into(), image: 0 };
         let mut plan = DeployPlan { changes: vec![change], images: vec![edge], ..DeployPlan::default() };
         plan.fill_images(&["web:latest@sha256:1".to_owned()]);

@@ -12,7 +12,7 @@ pub use build::{
     Add, BuildPlan, Chown, Context, ContextKind, Copy, CopySource, Further, Image, ImageHistory, InlineFile, Mkdir, Mount, MountKind, Network, Op, Origin, Run,
     Step, StepId, StepIndex, Ulimit, forget_cache_names,
 };
-pub use deploy::{Change, ChangeId, DeployPlan, ImageEdge, ObjectId};
+pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Phase, Wanted};
 
 /// The version of the serialised form. A reader refuses a greater one.
 pub const FORMAT_VERSION: u32 = 1;

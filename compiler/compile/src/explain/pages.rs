@@ -405,4 +405,34 @@ pub(super) const PAGES: &[Page] = &[
         title: "a YAML tag that is not supported",
         text: "Only !!str, !!int, !!float, !!bool and !!null are read, on values of that type.",
     },
+    Page {
+        code: "dependency-cycle",
+        title: "objects that come after each other",
+        text: "Each of these objects must be there before the next one, and the last before the first: none of them can begin. The places show what says so, such as an annotation (strake.dev/depends-on, a change rule, a sync wave, a hook). Take one of them away.",
+    },
+    Page {
+        code: "dropped-dependency",
+        title: "an order that could not be kept",
+        text: "What an object names is applied before it, unless something that counts more says otherwise: an annotation, a sync wave, a hook. This one may be applied the other way round; most objects then simply wait for what they name.",
+    },
+    Page {
+        code: "external-dependency",
+        title: "a dependency that is not in the set",
+        text: "An object that another one depends on is not among the manifests, so it is looked for in the cluster before anything is changed. The set has one that is called almost the same: perhaps that was meant.",
+    },
+    Page {
+        code: "hook-not-run",
+        title: "a hook that an apply does not run",
+        text: "Hooks for other occasions than an apply (a deletion, a rollback, a test, a failed sync) are read and left out, and an object has one place in an apply: a second one is not run.",
+    },
+    Page {
+        code: "order-annotation",
+        title: "an annotation about order that cannot be followed",
+        text: "Order is said by strake.dev/depends-on (`KIND/NAME=STATE`, with NAMESPACE/ before it for another namespace; STATE is present, ready or complete), strake.dev/hook (before or after), config.kubernetes.io/depends-on, kapp.k14s.io/change-group and change-rule, argocd.argoproj.io/sync-wave and hook, and helm.sh/hook with its weight and delete policy.",
+    },
+    Page {
+        code: "unknown-dependency",
+        title: "a dependency that nothing can be",
+        text: "The name means no object of the set, and no kind that a cluster could have. Write KIND/NAME, as `strake get` takes it.",
+    },
 ];

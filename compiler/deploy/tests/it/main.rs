@@ -1,6 +1,9 @@
 //! Tests of strake-deploy: what objects refer to, and the order that follows. Findings are tested with the golden cases of strake-compile.
 
+mod ordered;
+
 use strake_deploy::{Manifest, Options, images, plan, read, references};
+use strake_plan::{Change, ChangeId, Edge, Wanted};
 use strake_source::{Diagnostic, Sources};
 
 const APP: &str = "
@@ -88,9 +91,10 @@ fn references_of_every_form_are_found() {
 fn the_order_follows_references_within_a_namespace() {
     let (sources, manifests, _) = manifests(APP);
     let built = |image: &str| (image == "app").then_some(0);
-    let plan = plan(&sources, &manifests, &options(), &built);
-    let shown: Vec<String> =
-        plan.changes.iter().map(|change| format!("{} after {:?}", change.id, change.after.iter().map(|id| id.0).collect::<Vec<_>>())).collect();
+    let (plan, told) = plan(&sources, &manifests, &options(), &built);
+    assert_eq!(told, []);
+    let after = |change: &Change| change.after.iter().map(|edge| edge.change.0).collect::<Vec<_>>();
+    let shown: Vec<String> = plan.changes.iter().map(|change| format!("{} after {:?}", change.id, after(change))).collect();
     let expected = [
         "namespace/shop after []",
         "configmap/loose in fallback after []",
@@ -101,7 +105,7 @@ fn the_order_follows_references_within_a_namespace() {
     ];
     assert_eq!(shown, expected);
     for (place, change) in plan.changes.iter().enumerate() {
-        assert!(change.after.iter().all(|id| id.0 < place), "edges point backwards");
+        assert!(change.after.iter().all(|edge| edge.change.0 < place), "edges point backwards");
     }
     assert_eq!(plan.images.len(), 1);
     assert_eq!((plan.images[0].change.0, plan.images[0].pointer.as_str()), (5, "/spec/containers/0/image"));
@@ -162,14 +166,14 @@ metadata: {name: settings}
         let options = Options { foreign, ..options() };
         let (manifests, diagnostics) = read(&sources, &[file], Vec::new(), &options);
         let codes: Vec<&str> = diagnostics.iter().map(|finding| finding.code.0).collect();
-        (plan(&sources, &manifests, &options, &|_| None), codes.join(" "))
+        (plan(&sources, &manifests, &options, &|_| None).0, codes.join(" "))
     };
     let (plan, codes) = read_for(true);
     assert_eq!(codes, "unknown-kind custom-resource");
     let shown: Vec<String> = plan.changes.iter().map(|change| format!("{} {}", change.id.resource, change.id.namespace)).collect();
     assert_eq!(shown, ["customresourcedefinitions ", "configmaps fallback", "cronjobs fallback", "widgetz ", "policies fallback"]);
-    assert_eq!(plan.changes[2].after, [strake_plan::ChangeId(1)]);
-    assert_eq!(plan.changes[3].after, [strake_plan::ChangeId(0)], "a custom resource comes after its definition");
+    assert_eq!(plan.changes[2].after, [Edge { change: ChangeId(1), state: Wanted::Present }]);
+    assert_eq!(plan.changes[3].after, [Edge { change: ChangeId(0), state: Wanted::Ready }], "a custom resource comes after its definition");
     let (_, codes) = read_for(false);
     assert_eq!(codes, "unsupported-kind unsupported-kind unknown-kind unknown-kind unsupported-kind");
 }
