@@ -8,9 +8,11 @@ use crate::schema::Message;
 
 mod fieldset;
 mod managers;
+mod owners;
 mod walk;
 
 pub use fieldset::FieldSet;
+pub use owners::{Owned, Owner, find, hand_over, item_step, owned, owners, take, without};
 
 use managers::{Manager, Operation};
 use walk::Shape;

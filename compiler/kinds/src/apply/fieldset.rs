@@ -129,6 +129,40 @@ impl FieldSet {
     }
 }
 
+impl FieldSet {
+    /// The paths, as people read them and in steps.
+    pub(super) fn leaves(&self) -> Vec<(String, Vec<String>)> {
+        let mut out = Vec::new();
+        self.gather(&mut String::new(), &mut Vec::new(), &mut out);
+        out
+    }
+
+    fn gather(&self, at: &mut String, steps: &mut Vec<String>, out: &mut Vec<(String, Vec<String>)>) {
+        if self.member {
+            out.push((at.clone(), steps.clone()));
+        }
+        for (step, child) in &self.children {
+            let length = at.len();
+            write_step(at, step);
+            steps.push(step.clone());
+            child.gather(at, steps, out);
+            steps.pop();
+            at.truncate(length);
+        }
+    }
+
+    /// Whether the path is in the set, or a longer one, or a whole that it is a part of.
+    pub(super) fn covers(&self, steps: &[String]) -> bool {
+        match steps.split_first() {
+            None => !self.is_empty(),
+            Some((first, rest)) => match self.children.get(first) {
+                Some(child) => child.covers(rest),
+                None => self.member && self.children.is_empty(),
+            },
+        }
+    }
+}
+
 fn write_step(out: &mut String, step: &str) {
     let (form, rest) = step.split_once(':').unwrap_or(("f", step));
     // Writing to a string does not fail.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::fieldset::FieldSet;
+use super::owners::Owner;
 use super::{Conflict, Writer};
 
 /// More entries of updates than this are folded into one.
@@ -71,6 +72,16 @@ impl Manager {
             subresource: self.subresource.clone(),
             time: self.time.clone(),
             fields,
+        }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            manager: self.name.clone(),
+            operation: self.operation.text(),
+            subresource: self.subresource.clone(),
+            api_version: self.api_version.clone(),
+            time: self.time.clone(),
         }
     }
 

@@ -99,6 +99,14 @@ fn list_step(shape: Shape, item: &Value) -> Result<String, &'static str> {
     }
 }
 
+/// The step that names an item of a field's list, if the list is not owned as a whole.
+pub(super) fn named_item(field: &Field, item: &Value) -> Option<String> {
+    match Shape::of_field(field) {
+        shape @ (Shape::Set | Shape::Items(..)) => list_step(shape, item).ok(),
+        _ => None,
+    }
+}
+
 fn item_shape(shape: Shape) -> Shape {
     match shape {
         Shape::Items(_, inner) => Shape::of(inner),
