@@ -4,9 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::KindInfo;
 
+mod job;
 mod pod;
 mod service;
 
+pub use job::generate_selector;
 pub use pod::qos_class;
 
 /// Fills in what the client left out. The same object gives the same result, and a second call changes nothing.
@@ -16,7 +18,9 @@ pub fn apply(object: &mut Value, kind: &KindInfo) {
         ("", "Pod") => pod::pod(root),
         ("apps", "Deployment") => deployment(root),
         ("apps", "ReplicaSet") => replica_set(root),
-        ("apps", "StatefulSet" | "DaemonSet") | ("batch", "Job") | ("", "ReplicationController") => {
+        ("batch", "Job") => job::job(root),
+        ("batch", "CronJob") => job::cron_job(root),
+        ("apps", "StatefulSet" | "DaemonSet") | ("", "ReplicationController") => {
             template(fill_object(root, "spec"));
         }
         ("", "Service") => service::service(root),

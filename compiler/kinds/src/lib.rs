@@ -9,11 +9,13 @@
 pub mod apply;
 pub mod decode;
 pub mod default;
+pub mod indexes;
 pub mod merge;
 pub mod openapi;
 pub mod path;
 pub mod protobuf;
 pub mod quantity;
+pub mod schedule;
 pub mod schema;
 mod table;
 pub mod validate;
@@ -32,6 +34,11 @@ pub mod core {
 /// `apps/v1`.
 pub mod apps {
     pub use k8s_openapi::api::apps::v1::*;
+}
+
+/// `batch/v1`.
+pub mod batch {
+    pub use k8s_openapi::api::batch::v1::*;
 }
 
 /// `discovery.k8s.io/v1`.

@@ -1,4 +1,4 @@
-//! The kinds of Kubernetes 1.33's stable groups: names, scope, verbs, and which of them this cluster serves.
+//! The kinds of Kubernetes 1.33's stable groups, and strake's own: names, scope, verbs, and which of them this cluster serves.
 
 /// One kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,8 +336,8 @@ const TABLE: &[KindInfo] = &[
         NAMESPACED | STATUS,
         "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"
     ),
-    row!("batch", "v1", "CronJob", "cronjobs", "cronjob", &["cj"], &["all"], NAMESPACED | STATUS, "io.k8s.api.batch.v1.CronJob"),
-    row!("batch", "v1", "Job", "jobs", "job", &[], &["all"], NAMESPACED | STATUS, "io.k8s.api.batch.v1.Job"),
+    row!("batch", "v1", "CronJob", "cronjobs", "cronjob", &["cj"], &["all"], NAMESPACED | STATUS | SUPPORTED, "io.k8s.api.batch.v1.CronJob"),
+    row!("batch", "v1", "Job", "jobs", "job", &[], &["all"], NAMESPACED | STATUS | SUPPORTED, "io.k8s.api.batch.v1.Job"),
     row!(
         "certificates.k8s.io",
         "v1",

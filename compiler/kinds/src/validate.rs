@@ -8,6 +8,7 @@ use crate::KindInfo;
 use crate::path::{At, FieldPath};
 
 mod container;
+pub mod job;
 mod meta;
 pub mod names;
 mod pod;
@@ -109,6 +110,8 @@ pub fn object(object: &Value, kind: &KindInfo) -> Vec<Invalid> {
             Some(spec) => service::spec(spec, &spec_at, &mut findings),
             None => findings.required(&spec_at, "ports or an external name must be given"),
         },
+        ("batch", "Job") => job::job(root, &mut findings),
+        ("batch", "CronJob") => job::cron_job(root, &mut findings),
         ("", "ConfigMap") => meta::config_map(root, &at, &mut findings),
         ("", "Secret") => meta::secret(root, &at, &mut findings),
         ("", "Event") => meta::event(root, &at, &mut findings),

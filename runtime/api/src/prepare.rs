@@ -108,6 +108,8 @@ fn admit(kind: &KindInfo, object: &mut Value, old: Option<&Value>) -> Answer<()>
             let class = default::qos_class(spec);
             object["status"] = json!({"phase": "Pending", "qosClass": class});
         }
+        // Only the server knows the uid that the selector names.
+        ("batch", "Job") if old.is_none() => default::generate_selector(object),
         ("", "Service") => {
             if let Some(old) = old {
                 retype(object, old);

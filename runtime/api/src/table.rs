@@ -9,6 +9,7 @@ use crate::read::partial;
 use crate::status::{Answer, Refusal};
 
 mod cluster;
+mod jobs;
 mod pods;
 mod services;
 mod workloads;
@@ -131,6 +132,8 @@ fn columns(kind: &KindInfo) -> &'static [Column] {
         ("", "Pod") => pods::PODS,
         ("apps", "Deployment") => workloads::DEPLOYMENTS,
         ("apps", "ReplicaSet") => workloads::REPLICA_SETS,
+        ("batch", "Job") => jobs::JOBS,
+        ("batch", "CronJob") => jobs::CRON_JOBS,
         ("", "Service") => services::SERVICES,
         ("discovery.k8s.io", "EndpointSlice") => services::ENDPOINT_SLICES,
         ("", "Node") => cluster::NODES,

@@ -15,9 +15,11 @@
 //! are computed from their owner, so that a second creation of the same object is a conflict and not a duplicate.
 
 mod action;
+mod cronjob;
 mod deployment;
 mod endpointslice;
 mod garbage;
+mod job;
 mod names;
 mod namespace;
 mod node;
@@ -68,6 +70,8 @@ pub fn controllers() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::Deployments),
         Box::new(replicaset::ReplicaSets),
+        Box::new(job::Jobs),
+        Box::new(cronjob::CronJobs),
         Box::new(endpointslice::EndpointSlices),
         Box::new(garbage::Garbage),
         Box::new(namespace::Namespaces),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use strake_kinds::meta::{ObjectMeta, OwnerReference};
-use strake_kinds::{apps, coordination, core, discovery};
+use strake_kinds::{apps, batch, coordination, core, discovery};
 
 /// A kind of object: its `apiVersion` and its `kind`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,8 @@ kinds! {
     EVENT = "v1" "Event";
     DEPLOYMENT = "apps/v1" "Deployment";
     REPLICA_SET = "apps/v1" "ReplicaSet";
+    JOB = "batch/v1" "Job";
+    CRON_JOB = "batch/v1" "CronJob";
     ENDPOINT_SLICE = "discovery.k8s.io/v1" "EndpointSlice";
     LEASE = "coordination.k8s.io/v1" "Lease";
 }
@@ -98,6 +100,8 @@ pub enum Body {
     ConfigMap(Arc<core::ConfigMap>),
     Deployment(Arc<apps::Deployment>),
     ReplicaSet(Arc<apps::ReplicaSet>),
+    Job(Arc<batch::Job>),
+    CronJob(Arc<batch::CronJob>),
     EndpointSlice(Arc<discovery::EndpointSlice>),
     Lease(Arc<coordination::Lease>),
     /// Any other kind: no controller looks further than its metadata.
@@ -145,7 +149,7 @@ pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
 impl Kind {
     /// The constant for a known kind, so that no text is allocated for it.
     pub(crate) fn known(api_version: &str, kind: &str) -> Self {
-        const KNOWN: [Kind; 11] = [
+        const KNOWN: [Kind; 13] = [
             Kind::POD,
             Kind::EVENT,
             Kind::REPLICA_SET,
@@ -157,6 +161,8 @@ impl Kind {
             Kind::NODE,
             Kind::SERVICE_ACCOUNT,
             Kind::NAMESPACE,
+            Kind::JOB,
+            Kind::CRON_JOB,
         ];
         KNOWN.iter().find(|known| known.kind == kind && known.api_version == api_version).cloned().unwrap_or_else(|| Self::new(api_version, kind))
     }
@@ -175,6 +181,8 @@ impl Body {
             ("v1", "ConfigMap") => Self::ConfigMap(read(value)?),
             ("apps/v1", "Deployment") => Self::Deployment(read(value)?),
             ("apps/v1", "ReplicaSet") => Self::ReplicaSet(read(value)?),
+            ("batch/v1", "Job") => Self::Job(read(value)?),
+            ("batch/v1", "CronJob") => Self::CronJob(read(value)?),
             ("discovery.k8s.io/v1", "EndpointSlice") => Self::EndpointSlice(read(value)?),
             ("coordination.k8s.io/v1", "Lease") => Self::Lease(read(value)?),
             _ => Self::Metadata,

@@ -130,6 +130,9 @@ impl World {
         if id.kind == Kind::POD {
             object["status"] = json!({"phase": "Pending"});
         }
+        if id.kind == Kind::JOB {
+            strake_kinds::default::generate_selector(&mut object);
+        }
         settle(&id, &mut object)?;
         Ok(self.store(id, object))
     }

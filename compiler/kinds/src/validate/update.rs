@@ -18,6 +18,7 @@ pub fn update(old: &Value, new: &Value, kind: &KindInfo) -> Vec<Invalid> {
     let spec = root.field("spec");
     match (kind.group, kind.kind) {
         ("apps", "Deployment" | "ReplicaSet") => Fixed { old, new, at: &spec.field("selector"), pointer: "/spec/selector" }.always(&mut findings),
+        ("batch", "Job") => job(old, new, &spec, &mut findings),
         ("", "Service") => service(old, new, &spec, &mut findings),
         ("", "Secret") => {
             Fixed { old, new, at: &root.field("type"), pointer: "/type" }.always(&mut findings);
@@ -54,6 +55,39 @@ impl Fixed<'_> {
         if !old.is_empty() && !new.is_empty() && old != new {
             findings.invalid(self.at, new, format!("this field cannot be changed from {old:?}"));
         }
+    }
+}
+
+/// Of a Job only how it is run may change; the number of an indexed Job's completions together with its parallelism; and where its pods may run, as long as it is
+/// suspended and has never run.
+fn job(old: &Value, new: &Value, at: &At<'_>, findings: &mut Findings) {
+    let value = |object: &Value, name: &str| object["spec"].get(name).filter(|value| !value.is_null()).cloned();
+    let changed = |name: &str| value(old, name) != value(new, name);
+    let mut fixed = vec!["selector", "completionMode", "podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "managedBy"];
+    let elastic = new["spec"]["completionMode"] == "Indexed" && value(new, "completions") == value(new, "parallelism");
+    if !elastic {
+        fixed.push("completions");
+    }
+    for name in fixed.into_iter().filter(|name| changed(name)) {
+        findings.invalid(&at.field(name), value(new, name).unwrap_or_default(), "field is immutable");
+    }
+    let waits = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
+    let template = |object: &Value| {
+        let mut template = object["spec"]["template"].clone();
+        if waits {
+            for (part, names) in [("metadata", &["labels", "annotations"][..]), ("spec", &["nodeSelector", "tolerations", "schedulingGates", "affinity"][..])] {
+                if let Some(map) = template.get_mut(part).and_then(Value::as_object_mut) {
+                    names.iter().for_each(|name| drop(map.shift_remove(*name)));
+                }
+            }
+            if template["metadata"].as_object().is_some_and(Map::is_empty) {
+                template["metadata"] = Value::Null;
+            }
+        }
+        template
+    };
+    if template(old) != template(new) {
+        findings.invalid(&at.field("template"), "(the pods' template)", "field is immutable");
     }
 }
 
