@@ -51,6 +51,7 @@ fn subresources(kind: &KindInfo) -> Vec<Subresource> {
             Subresource { name: "eviction", group: "policy", version: "v1", kind: "Eviction", verbs: &["create"] },
             Subresource { name: "exec", group: "", version: "v1", kind: "PodExecOptions", verbs: &["create", "get"] },
             Subresource { name: "log", group: "", version: "v1", kind: "Pod", verbs: &["get"] },
+            Subresource { name: "portforward", group: "", version: "v1", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
         ]),
         "Namespace" => found.push(Subresource { name: "finalize", group: "", version: "v1", kind: "Namespace", verbs: &["update"] }),
         _ => {}

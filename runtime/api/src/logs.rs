@@ -50,7 +50,7 @@ pub(crate) fn refusal(error: &NodeError) -> Refusal {
     match error {
         NodeError::NotAvailable { pod, container, reason } => Refusal::bad_request(format!("container {container:?} in pod {pod:?} is {reason}")),
         NodeError::NoPrevious { .. } => Refusal::bad_request(error.to_string()),
-        NodeError::CannotRun { .. } => Refusal::internal(error.to_string()),
+        NodeError::CannotRun { .. } | NodeError::Connect { .. } => Refusal::internal(error.to_string()),
         NodeError::UnknownPod { .. } | NodeError::Unreachable { .. } => Refusal::unavailable(error.to_string()),
         NodeError::Stream { source, .. } => Refusal::internal(format!("{error}: {source}")),
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// Which part of a container's log.
@@ -112,6 +113,17 @@ pub enum NodeError {
         /// The pod.
         pod: String,
     },
+    /// Nothing inside the pod takes a connection to the port.
+    #[error("cannot connect to port {port} inside pod {pod}")]
+    Connect {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Reading or writing a stream failed.
     #[error("the stream of container {container} broke")]
     Stream {
@@ -126,6 +138,14 @@ pub enum NodeError {
 /// The bytes of a log as they come.
 pub type LogStream = BoxStream<'static, Result<Bytes, NodeError>>;
 
+/// Bytes in both directions.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// A connection to a port inside a pod.
+pub type ForwardStream = Box<dyn Connection>;
+
 /// What runs the pods.
 pub trait NodeAccess: Send + Sync {
     /// A container's log.
@@ -133,6 +153,9 @@ pub trait NodeAccess: Send + Sync {
 
     /// Runs a command in a container until it ends; gives its exit code.
     fn exec(&self, namespace: &str, pod: &str, request: ExecRequest, streams: ExecStreams) -> BoxFuture<'static, Result<i32, NodeError>>;
+
+    /// Connects to a port as a process inside the pod would, on its loopback.
+    fn forward(&self, namespace: &str, pod: &str, port: u16) -> BoxFuture<'static, Result<ForwardStream, NodeError>>;
 }
 
 /// No node at all: every request is [`NodeError::Unreachable`].
@@ -145,6 +168,10 @@ impl NodeAccess for NoNode {
     }
 
     fn exec(&self, namespace: &str, pod: &str, _: ExecRequest, _: ExecStreams) -> BoxFuture<'static, Result<i32, NodeError>> {
+        Box::pin(std::future::ready(Err(unreachable(namespace, pod))))
+    }
+
+    fn forward(&self, namespace: &str, pod: &str, _: u16) -> BoxFuture<'static, Result<ForwardStream, NodeError>> {
         Box::pin(std::future::ready(Err(unreachable(namespace, pod))))
     }
 }

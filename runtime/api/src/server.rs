@@ -17,7 +17,7 @@ use crate::openapi::Documents;
 use crate::query::Query;
 use crate::status::{Answer, Refusal, json_response};
 use crate::target::Target;
-use crate::{delete, discovery, exec, logs, meta, openapi, read, reviews, subresource, watching, write};
+use crate::{delete, discovery, exec, forward, logs, meta, openapi, read, reviews, subresource, watching, write};
 
 /// What a cluster decides about its API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +165,7 @@ async fn resource(server: &Arc<ApiServer>, call: Call, body: Body) -> Answer {
         ("PATCH", "status") if call.target.kind.status_subresource => write::patch(server, &call, body).await,
         ("GET", "log") if call.target.kind.kind == "Pod" => logs::answer(server, &call).await,
         ("GET", "exec") if call.target.kind.kind == "Pod" => exec::answer(server, call).await,
+        ("GET" | "POST", "portforward") if call.target.kind.kind == "Pod" => forward::answer(server, call).await,
         _ => subresource::answer(server, &call, body).await,
     }
 }

@@ -76,6 +76,16 @@ pub enum ClientError {
         #[source]
         source: serde_json::Error,
     },
+    /// Nothing inside the pod takes connections at the port, or the pod's node does not get there.
+    #[error("port {port} of pod {pod} is not forwarded: {reason}")]
+    NotConnected {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Why, in the node's words.
+        reason: String,
+    },
     /// A request could not be put into words: a name with characters that no path can hold.
     #[error("{path} is not a path that can be requested")]
     Build {

@@ -5,6 +5,7 @@
 mod client;
 mod error;
 mod exec;
+mod forward;
 mod list;
 mod logs;
 mod query;
@@ -18,6 +19,7 @@ mod write;
 pub use client::Client;
 pub use error::{ClientError, Status};
 pub use exec::{Exec, ExecEvent, ExecInput, ExecParams};
+pub use forward::Forward;
 pub use list::{List, ListParams};
 pub use logs::{LogParams, LogStream};
 pub use reflect::{Change, Reflection};

@@ -1,10 +1,10 @@
-//! The API's way to the node: logs and exec, once the node is there.
+//! The API's way to the node: logs, exec and connections, once the node is there.
 
 use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use strake_api::node::{ExecRequest, ExecStreams, LogOptions, LogStream, NodeAccess, NodeError, TerminalSize};
+use strake_api::node::{ExecRequest, ExecStreams, ForwardStream, LogOptions, LogStream, NodeAccess, NodeError, TerminalSize};
 use strake_node::Node;
 use tokio::sync::mpsc;
 
@@ -35,6 +35,7 @@ fn translate(container: String, error: strake_node::NodeError) -> NodeError {
         strake_node::NodeError::NoPrevious { pod, container } => NodeError::NoPrevious { pod, container },
         strake_node::NodeError::NotAvailable { pod, container, reason } => NodeError::NotAvailable { pod, container, reason },
         strake_node::NodeError::Exec { command, container, source } => NodeError::CannotRun { command, container, reason: source.to_string() },
+        strake_node::NodeError::Connect { pod, port, source } => NodeError::Connect { pod, port, source },
         other => NodeError::Stream { container, source: std::io::Error::other(other) },
     }
 }
@@ -73,6 +74,16 @@ impl NodeAccess for Access {
             let ended = node.exec(&namespace, &pod, request, streams).await;
             forward.abort();
             ended.map_err(|error| translate(container, error))
+        }
+        .boxed()
+    }
+
+    fn forward(&self, namespace: &str, pod: &str, port: u16) -> BoxFuture<'static, Result<ForwardStream, NodeError>> {
+        let node = self.node(namespace, pod);
+        let (namespace, pod) = (namespace.to_owned(), pod.to_owned());
+        async move {
+            let stream = node?.forward(&namespace, &pod, port).await.map_err(|error| translate(String::new(), error))?;
+            Ok(Box::new(stream) as ForwardStream)
         }
         .boxed()
     }

@@ -67,6 +67,15 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// Nothing inside a pod takes a connection.
+    #[error("cannot connect to port {port} inside the pod")]
+    Dial {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A network namespace could not be removed.
     #[error("cannot remove the network namespace {}", path.display())]
     RemoveNamespace {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
@@ -27,6 +28,8 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const HOST_MAC: Mac = [0x02, 0x73, 0x74, 0x6b, 0x00, 0x01];
 const POD_LINK: &str = "eth0";
 const USUAL_MTU: u32 = 1500;
+/// How long a connection inside a pod may take: over loopback only one that nobody accepts does.
+const DIAL: Duration = Duration::from_secs(10);
 
 /// What a network is opened with.
 #[derive(Clone, Debug)]
@@ -260,6 +263,15 @@ impl Network {
         namespace::remove(&self.namespace_path(pod))?;
         lock(&self.pool).release(pod);
         Ok(())
+    }
+
+    /// Connects to a port on the loopback of a pod, as a process inside it would. Blocks until the connection stands, for at most [`DIAL`].
+    ///
+    /// # Errors
+    /// When the pod isn't on the network, or nothing there takes the connection.
+    pub fn dial(&self, pod: &str, port: u16) -> Result<TcpStream, NetworkError> {
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        namespace::enter(&self.namespace_path(pod), || TcpStream::connect_timeout(&address, DIAL).map_err(|source| NetworkError::Dial { port, source }))
     }
 
     /// A pod's address.

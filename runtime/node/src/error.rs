@@ -83,6 +83,17 @@ pub enum NodeError {
         #[source]
         source: Box<strake_container::ContainerError>,
     },
+    /// Nothing inside the pod takes a connection to the port.
+    #[error("cannot connect to port {port} inside pod {pod}")]
+    Connect {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A stream broke.
     #[error("the stream of container {container} broke")]
     Stream {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use strake_client::{Change, Client, ListParams, Resource};
 use strake_container::Executor;
 use strake_kinds::core::Pod;
-use strake_network::Network;
+use strake_network::{Network, NetworkError};
 use strake_store::Store;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -139,6 +139,29 @@ impl Node {
             running.ok_or_else(|| NodeError::NotAvailable { pod: pod.to_owned(), container: request.container.clone(), reason: "not running".to_owned() })?;
         let id = container_id(&handle.uid, &request.container, seen.attempt);
         exec::run(Arc::clone(&self.shared.executor), id, request, streams).await
+    }
+
+    /// Connects to a port as a process inside the pod would, on its loopback.
+    ///
+    /// # Errors
+    /// When the node doesn't run the pod, or nothing there takes the connection.
+    pub async fn forward(&self, namespace: &str, pod: &str, port: u16) -> Result<tokio::net::TcpStream, NodeError> {
+        let uid = self.handle(namespace, pod)?.uid.clone();
+        let failed = |source| NodeError::Connect { pod: pod.to_owned(), port, source };
+        let Some(note) = sandbox::note(&self.shared.root, &uid) else {
+            return Err(failed(std::io::Error::other("the pod has no network yet")));
+        };
+        if note.address.is_none() {
+            return tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.map_err(failed);
+        }
+        let network = Arc::clone(&self.shared.network);
+        let dialled = tokio::task::spawn_blocking(move || network.dial(&uid, port)).await.map_err(|error| failed(std::io::Error::other(error)))?;
+        let stream = dialled.map_err(|error| match error {
+            NetworkError::Dial { source, .. } => failed(source),
+            other => failed(std::io::Error::other(other)),
+        })?;
+        stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).map_err(failed)?;
+        tokio::net::TcpStream::from_std(stream).map_err(failed)
     }
 
     fn handle(&self, namespace: &str, pod: &str) -> Result<Handle, NodeError> {

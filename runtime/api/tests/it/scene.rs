@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use strake_api::{ApiOptions, ApiServer, ExecRequest, ExecStreams, LogOptions, LogStream, NodeAccess, NodeError, router};
+use strake_api::{ApiOptions, ApiServer, ExecRequest, ExecStreams, ForwardStream, LogOptions, LogStream, NodeAccess, NodeError, router};
 use strake_client::Client;
 use strake_state::{Memory, State};
 use tower::ServiceExt;
@@ -62,6 +62,22 @@ impl NodeAccess for Scripted {
                 }
                 other => Err(NodeError::CannotRun { command: request.command.clone(), container: request.container, reason: format!("{other}: not found") }),
             }
+        })
+    }
+
+    /// Gives back what it gets; port 1 takes nothing.
+    fn forward(&self, _: &str, pod: &str, port: u16) -> BoxFuture<'static, Result<ForwardStream, NodeError>> {
+        let refused = NodeError::Connect { pod: pod.to_owned(), port, source: std::io::ErrorKind::ConnectionRefused.into() };
+        Box::pin(async move {
+            if port == 1 {
+                return Err(refused);
+            }
+            let (ours, theirs) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let (mut source, mut sink) = tokio::io::split(ours);
+                tokio::io::copy(&mut source, &mut sink).await
+            });
+            Ok(Box::new(theirs) as ForwardStream)
         })
     }
 }

@@ -96,6 +96,33 @@ async fn exec_without_a_websocket_is_refused() {
     assert_eq!(scene.post(&format!("{PODS}/a/exec?command=ls&stdout=true"), json!({})).await.0, 400);
 }
 
+#[tokio::test]
+async fn a_port_is_forwarded() {
+    let scene = Scene::new().await;
+    placed(&scene, "a").await;
+    let mut forward = scene.client.forward("default", "a", 80).await.unwrap();
+    forward.opened().await.unwrap();
+    let outgoing = forward.outgoing();
+    for piece in ["hello ", "there"] {
+        outgoing.send(Bytes::from(piece)).await.unwrap();
+    }
+    let mut said = Vec::new();
+    while said.len() < 11 {
+        said.extend_from_slice(&forward.next().await.unwrap().unwrap());
+    }
+    assert_eq!(said, b"hello there");
+    let mut refused = scene.client.forward("default", "a", 1).await.unwrap();
+    let error = refused.opened().await.unwrap_err();
+    assert!(error.to_string().contains("cannot connect to port 1 inside pod a: connection refused"), "{error}");
+    let error = scene.client.forward("default", "none", 80).await.unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+    let (code, status) = scene.get(&format!("{PODS}/a/portforward?ports=80")).await;
+    assert!(code == 400 && status["message"].as_str().unwrap().contains("SPDY/3.1"), "{status}");
+    // Without a connection of its own there is nothing to take over.
+    let request = http::Request::post(format!("{PODS}/a/portforward")).header("upgrade", "SPDY/3.1").header("x-stream-protocol-version", "portforward.k8s.io");
+    assert_eq!(scene.send(request.body(axum::body::Body::empty()).unwrap()).await.status(), 400);
+}
+
 /// A kubeconfig for a server on a free port.
 async fn remote(scene: &Scene) -> (tempfile::TempDir, strake_client::Client) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
