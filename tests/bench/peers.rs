@@ -6,6 +6,52 @@ use std::time::Duration;
 
 use strake_tests::{World, find, until};
 
+/// Names the root file system that peers are taken from, where the machine's own are older than what people use.
+const PEERS: &str = "STRAKE_BENCH_PEERS";
+
+/// Where the peers' programs are: the machine, or a root file system of their own.
+#[derive(Clone)]
+struct Place<'w> {
+    world: &'w World,
+    root: Option<PathBuf>,
+}
+
+impl<'w> Place<'w> {
+    fn new(world: &'w World, dir: &Path, bases: &Bases) -> Result<Self, String> {
+        let Some(root) = std::env::var_os(PEERS).map(PathBuf::from) else { return Ok(Place { world, root: None }) };
+        let root = root.canonicalize().map_err(|error| format!("{PEERS}={}: {error}", root.display()))?;
+        let place = Place { world, root: Some(root.clone()) };
+        // All mounts are of the bench's own namespace and end with it. The root is made a mount: runc leaves it by pivot_root, which asks for one.
+        place.mount(&["--rbind", &text(&root), &text(&root)])?;
+        let debian = bases.debian.as_deref().and_then(Path::parent);
+        for shared in [Path::new("/proc"), Path::new("/sys"), Path::new("/dev"), dir].into_iter().chain(debian) {
+            let target = root.join(shared.strip_prefix("/").unwrap_or(shared));
+            std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+            place.mount(&["--rbind", &text(shared), &text(&target)])?;
+        }
+        place.mount(&["-t", "tmpfs", "tmpfs", &text(&root.join("run"))])?;
+        Ok(place)
+    }
+
+    fn mount(&self, args: &[&str]) -> Result<(), String> {
+        let ran = self.world.run("mount", args);
+        if ran.code == 0 { Ok(()) } else { Err(format!("mount {}: {}", args.join(" "), ran.stderr.trim())) }
+    }
+
+    /// Whether a program is there.
+    fn has(&self, program: &str) -> bool {
+        let Some(root) = &self.root else { return find(program).is_some() };
+        ["usr/bin", "usr/sbin"].iter().any(|dir| root.join(dir).join(program).is_file())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let Some(root) = &self.root else { return self.world.command(program) };
+        let mut command = self.world.command("chroot");
+        command.arg(root).arg(program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+}
+
 use crate::apps::Bases;
 use crate::usage::{Usage, family, timed};
 
@@ -33,11 +79,18 @@ pub fn all<'w>(world: &'w World, dir: &Path, bases: &Bases, alone: bool) -> Vec<
     if alone {
         return found;
     }
-    match Docker::start(world, dir, bases) {
+    let place = match Place::new(world, dir, bases) {
+        Ok(place) => place,
+        Err(reason) => {
+            eprintln!("SKIPPED all peers: {reason}");
+            return found;
+        }
+    };
+    match Docker::start(&place, dir, bases) {
         Ok(docker) => found.push(Box::new(docker)),
         Err(reason) => eprintln!("SKIPPED BuildKit: {reason}"),
     }
-    match Buildah::start(world, dir, bases) {
+    match Buildah::start(&place, dir, bases) {
         Ok(buildah) => found.push(Box::new(buildah)),
         Err(reason) => eprintln!("SKIPPED buildah: {reason}"),
     }
@@ -87,23 +140,22 @@ impl Peer for Strake<'_> {
 
 /// BuildKit inside dockerd, with state of its own.
 struct Docker<'w> {
-    world: &'w World,
+    place: Place<'w>,
     daemon: Child,
     socket: String,
     version: String,
 }
 
 impl<'w> Docker<'w> {
-    fn start(world: &'w World, dir: &Path, bases: &Bases) -> Result<Self, String> {
-        let client = PathBuf::from("/usr/bin/docker");
-        if find("dockerd").is_none() || !client.is_file() {
+    fn start(place: &Place<'w>, dir: &Path, bases: &Bases) -> Result<Self, String> {
+        if !place.has("dockerd") || !place.has("docker") {
             return Err("dockerd and its client are not installed (docker.io)".to_owned());
         }
         let state = dir.join("dockerd");
         std::fs::create_dir_all(&state).map_err(|error| error.to_string())?;
         let socket = format!("unix://{}", text(&state.join("sock")));
         let log = std::fs::File::create(state.join("log")).map_err(|error| error.to_string())?;
-        let mut command = world.command("dockerd");
+        let mut command = place.command("dockerd");
         command.args([
             "--bridge=none",
             "--iptables=false",
@@ -117,7 +169,7 @@ impl<'w> Docker<'w> {
         ]);
         command.args(["--pidfile", &text(&state.join("pid"))]).stdout(Stdio::null()).stderr(log);
         let daemon = command.spawn().map_err(|error| error.to_string())?;
-        let mut docker = Docker { world, daemon, socket, version: String::new() };
+        let mut docker = Docker { place: place.clone(), daemon, socket, version: String::new() };
         let mut version = String::new();
         let ready = until(Duration::from_secs(20), || {
             let asked = docker.client(&["version", "--format", "{{.Server.Version}}"]).output();
@@ -140,7 +192,7 @@ impl<'w> Docker<'w> {
     }
 
     fn client(&self, args: &[&str]) -> Command {
-        let mut command = self.world.command("/usr/bin/docker");
+        let mut command = self.place.command("docker");
         command.args(["-H", &self.socket]).args(args).env("DOCKER_BUILDKIT", "1").stderr(Stdio::piped());
         command
     }
@@ -172,9 +224,10 @@ impl Peer for Docker<'_> {
         timed(&mut self.client(&["save", "-o", &text(file), "bench"]), &family(self.daemon.id()))
     }
 
-    /// It gives up on 50 commands at once: its daemon answers too late ("flightcontrol: exceeded retry timeout").
+    /// Old ones give up on 50 commands at once: the daemon answers too late ("flightcontrol: exceeded retry timeout").
     fn share(&self, app: &str) -> usize {
-        if app == "stages" { 5 } else { 1 }
+        let major: u32 = self.version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if app == "stages" && major < 23 { 5 } else { 1 }
     }
 
     fn stop(&mut self) {
@@ -186,16 +239,19 @@ impl Peer for Docker<'_> {
 
 /// buildah with state of its own.
 struct Buildah<'w> {
-    world: &'w World,
+    place: Place<'w>,
+    version: String,
     state: PathBuf,
 }
 
 impl<'w> Buildah<'w> {
-    fn start(world: &'w World, dir: &Path, bases: &Bases) -> Result<Self, String> {
-        if find("buildah").is_none() || find("runc").is_none() {
+    fn start(place: &Place<'w>, dir: &Path, bases: &Bases) -> Result<Self, String> {
+        if !place.has("buildah") || !place.has("runc") {
             return Err("buildah and runc are not installed".to_owned());
         }
-        let buildah = Buildah { world, state: dir.join("buildah") };
+        let said = place.command("buildah").arg("--version").output().map_err(|error| error.to_string())?;
+        let version = String::from_utf8_lossy(&said.stdout).split_whitespace().nth(2).unwrap_or_default().to_owned();
+        let buildah = Buildah { place: place.clone(), version, state: dir.join("buildah") };
         // Raising hard limits is not allowed everywhere: none are asked for.
         let config = "[containers]\ndefault_ulimits = []\n[engine]\nruntime = \"runc\"\n";
         std::fs::write(dir.join("containers.conf"), config).map_err(|error| error.to_string())?;
@@ -215,7 +271,7 @@ impl<'w> Buildah<'w> {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.world.command("buildah");
+        let mut command = self.place.command("buildah");
         command.args(["--root", &text(&self.state.join("root")), "--runroot", &text(&self.state.join("run")), "--storage-driver", "overlay"]).args(args);
         command.env("CONTAINERS_CONF", self.state.with_file_name("containers.conf"));
         command
@@ -224,7 +280,7 @@ impl<'w> Buildah<'w> {
 
 impl Peer for Buildah<'_> {
     fn name(&self) -> String {
-        "buildah".to_owned()
+        format!("buildah {}", self.version)
     }
 
     fn build(&mut self, context: &Path, cold: bool) -> Usage {

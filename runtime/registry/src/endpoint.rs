@@ -1,6 +1,7 @@
 //! One registry (or mirror) as it is spoken to: its address, who we are to it, redirects, and what its answers mean.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(crate) enum Payload {
     Bytes(Bytes),
     /// A part of a file.
     Part {
-        path: PathBuf,
+        file: Arc<File>,
         start: u64,
         length: u64,
     },
@@ -185,7 +186,12 @@ impl Endpoint {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.once(ask, &url, login).await?;
-            let follows = response.status().is_redirection() && matches!(ask.method, Method::GET | Method::HEAD);
+            let follows = match response.status().as_u16() {
+                // The same request, its body included, is meant for another place (RFC 9110, 15.4.8 and 15.4.9).
+                307 | 308 => true,
+                300..=399 => matches!(ask.method, Method::GET | Method::HEAD),
+                _ => false,
+            };
             let Some(location) = response.headers().get(LOCATION).filter(|_| follows) else { return Ok(response) };
             url = self.led_to(&url, location)?;
         }
@@ -205,7 +211,7 @@ impl Endpoint {
             Payload::None if ask.method == Method::GET || ask.method == Method::HEAD => request,
             Payload::None => request.header(CONTENT_LENGTH, 0),
             Payload::Bytes(bytes) => request.body(bytes.clone()),
-            Payload::Part { path, start, length } => request.header(CONTENT_LENGTH, *length).body(part(path.clone(), *start, *length)),
+            Payload::Part { file, start, length } => request.header(CONTENT_LENGTH, *length).body(part(Arc::clone(file), *start, *length)),
         };
         match tokio::time::timeout(ask.timeout, request.send()).await {
             Err(_) => Err(RegistryError::Timeout { host: self.host.clone(), timeout: ask.timeout }),
@@ -338,28 +344,27 @@ fn client(host: &str, settings: &HostSettings, options: &PullOptions, reach: Rea
 }
 
 /// A part of a file as a request's body.
-fn part(path: PathBuf, start: u64, length: u64) -> Body {
-    use tokio::io::{AsyncReadExt, AsyncSeekExt};
-    const PIECE_BYTES: u64 = 256 << 10;
-    let state = (path, None::<tokio::fs::File>, length);
-    Body::wrap_stream(futures::stream::try_unfold(state, move |(path, file, left)| async move {
-        if left == 0 {
-            return Ok::<_, std::io::Error>(None);
-        }
-        let mut file = match file {
-            Some(file) => file,
-            None => {
-                let mut file = tokio::fs::File::open(&path).await?;
-                file.seek(std::io::SeekFrom::Start(start)).await?;
-                file
+fn part(file: Arc<File>, start: u64, length: u64) -> Body {
+    const PIECE_BYTES: u64 = 512 << 10;
+    Body::wrap_stream(futures::stream::try_unfold((start, length), move |(at, left)| {
+        let file = Arc::clone(&file);
+        async move {
+            if left == 0 {
+                return Ok::<_, std::io::Error>(None);
             }
-        };
-        let mut piece = vec![0; usize::try_from(left.min(PIECE_BYTES)).unwrap_or_default()];
-        let got = file.read(&mut piece).await?;
-        if got == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            let wanted = usize::try_from(left.min(PIECE_BYTES)).unwrap_or_default();
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; wanted];
+                let got = file.read_at(&mut piece, at)?;
+                piece.truncate(got);
+                Ok::<_, std::io::Error>(piece)
+            });
+            let piece = reading.await.map_err(std::io::Error::other)??;
+            if piece.is_empty() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let got = piece.len() as u64;
+            Ok(Some((Bytes::from(piece), (at + got, left - got))))
         }
-        piece.truncate(got);
-        Ok(Some((Bytes::from(piece), (path, Some(file), left - got as u64))))
     }))
 }

@@ -1,19 +1,23 @@
 //! Pushing: an image's blobs to its registry, then its manifests, the index last, then a look at what the registry has now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::Method;
 use strake_oci::{Descriptor, Digest};
-use strake_store::{Compression, PackedAll, Store, StoreError, digest_of};
+use strake_store::{Compression, Growth, PackedAll, Store, StoreError, Watcher, digest_of};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::endpoint::{Operation, Payload};
 use crate::error::RegistryError;
 use crate::pull::{PullOptions, parse};
 use crate::retry::again;
 use crate::session::Session;
+use crate::upload::{Content, Extent, Step};
 
 /// How a blob came to be in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +67,56 @@ pub async fn push(
     let storing = |source: StoreError| RegistryError::Store { reference: reference.to_owned(), source: Box::new(source) };
     let session = Session::open(reference, store, &options.limits, Operation::Push)?;
     let _lease = store.lease().map_err(storing)?;
-    let packed = {
+    let elsewhere = session.elsewhere().map_err(storing)?;
+    elsewhere.values().for_each(|other| session.registry().also_read(other));
+    let (watcher, growing) = watching(elsewhere.keys().copied().collect());
+    let packing = {
         let (store, name, compression) = (store.clone(), name.to_owned(), options.compression);
         // Layers may have to be compressed.
-        let packing = tokio::task::spawn_blocking(move || store.packed_all(&name, compression)).await;
-        packing.map_err(|source| RegistryError::Pack { reference: reference.to_owned(), source })?.map_err(storing)?
+        tokio::task::spawn_blocking(move || store.packed_all_watched(&name, compression, Some(&watcher)))
     };
-    let repositories = session.repositories(&packed).map_err(storing)?;
-    repositories.values().for_each(|other| session.registry().also_read(other));
+    let (packed, sent) = tokio::join!(packing, session.send_growing(growing, progress));
+    let packed = packed.map_err(|source| RegistryError::Pack { reference: reference.to_owned(), source })?.map_err(storing)?;
+    let repositories = session.repositories(&packed, &elsewhere);
     let mut blobs: Vec<&Descriptor> = packed.images.iter().flat_map(|image| image.layers.iter().chain([&image.config])).collect();
     blobs.sort_by_key(|blob| blob.digest().to_string());
     blobs.dedup_by_key(|blob| blob.digest().to_string());
+    blobs.retain(|blob| digest_of(blob).map_or(true, |digest| !sent.contains(&digest)));
     let sending = futures::stream::iter(blobs).map(|blob| session.offer(blob, &repositories, progress)).buffer_unordered(options.limits.concurrency.max(1));
     sending.try_collect::<()>().await?;
     session.name(&packed).await
+}
+
+/// Hears of layers that are packed, and gives those that may be sent meanwhile: not the ones that the registry is likely to have, for what they are called there
+/// is known at their end only.
+fn watching(known: HashSet<Digest>) -> (Watcher, UnboundedReceiver<Content>) {
+    let (give, growing) = unbounded_channel();
+    let extents = Mutex::new(HashMap::new());
+    let watcher = move |growth| {
+        let mut extents = extents.lock().unwrap_or_else(PoisonError::into_inner);
+        match growth {
+            Growth::Begun { diff_id, .. } if known.contains(&diff_id) => {}
+            Growth::Begun { diff_id, file } => {
+                let (sender, extent) = watch::channel(Extent::default());
+                // Whoever pushes may have given up.
+                if give.send(Content { file, extent }).is_ok() {
+                    extents.insert(diff_id, sender);
+                }
+            }
+            Growth::Grown { diff_id, size_bytes } => {
+                if let Some(extent) = extents.get(&diff_id) {
+                    extent.send_replace(Extent { size_bytes, blob: None });
+                }
+            }
+            // Nothing more will be heard of it.
+            Growth::Complete { diff_id, blob } => {
+                if let Some(extent) = extents.remove(&diff_id) {
+                    extent.send_replace(Extent { size_bytes: blob.size_bytes, blob: Some(blob) });
+                }
+            }
+        }
+    };
+    (Arc::new(watcher), growing)
 }
 
 /// [`push`], for callers that say so.
@@ -91,15 +131,8 @@ pub async fn push_all(
 }
 
 impl Session<'_> {
-    /// Other repositories of the same registry that probably have a layer: those of images of the store that share it.
-    fn repositories(&self, packed: &PackedAll) -> Result<HashMap<Digest, String>, StoreError> {
-        let mut wanted = HashMap::new();
-        for image in &packed.images {
-            let digests = image.layers.iter().filter_map(|layer| digest_of(layer).ok()).collect::<Vec<_>>();
-            // The layers of an image and its configuration's diff ids stand side by side.
-            let Ok(stored) = self.store.manifest_at(&image.descriptor).or_else(|_| self.store.image(image.config.digest().as_ref())) else { continue };
-            wanted.extend(stored.config.rootfs.diff_ids.into_iter().zip(digests));
-        }
+    /// Layers, by diff id, that another repository of the same registry probably has: those of images of the store that were pushed or pulled there.
+    fn elsewhere(&self) -> Result<HashMap<Digest, String>, StoreError> {
         let mut repositories = HashMap::new();
         for record in self.store.images()? {
             let Ok(other) = parse(&record.reference) else { continue };
@@ -107,11 +140,46 @@ impl Session<'_> {
                 continue;
             }
             let Ok(image) = self.store.image_at(&record.descriptor) else { continue };
-            for digest in image.config.rootfs.diff_ids.iter().filter_map(|diff_id| wanted.get(diff_id)) {
-                repositories.entry(*digest).or_insert_with(|| other.path.clone());
+            for diff_id in image.config.rootfs.diff_ids {
+                repositories.entry(diff_id).or_insert_with(|| other.path.clone());
             }
         }
         Ok(repositories)
+    }
+
+    /// The blobs that another repository probably has.
+    fn repositories(&self, packed: &PackedAll, elsewhere: &HashMap<Digest, String>) -> HashMap<Digest, String> {
+        let mut repositories = HashMap::new();
+        for image in &packed.images {
+            let digests = image.layers.iter().filter_map(|layer| digest_of(layer).ok());
+            // The layers of an image and its configuration's diff ids stand side by side.
+            let Ok(stored) = self.store.manifest_at(&image.descriptor).or_else(|_| self.store.image(image.config.digest().as_ref())) else { continue };
+            for (diff_id, digest) in stored.config.rootfs.diff_ids.iter().zip(digests) {
+                repositories.extend(elsewhere.get(diff_id).map(|repository| (digest, repository.clone())));
+            }
+        }
+        repositories
+    }
+
+    /// Sends layers while they are packed; gives those that the registry has then. What cannot be sent so goes in the end, as if nothing had been tried.
+    async fn send_growing(&self, growing: UnboundedReceiver<Content>, progress: &(dyn Fn(Pushed) + Send + Sync)) -> HashSet<Digest> {
+        let one = async |content| {
+            let (blob, how) = match self.upload_ahead(content).await {
+                Ok(Step::Done(blob)) => (blob, Sent::Uploaded),
+                Ok(Step::Present(blob)) => (blob, Sent::Present),
+                Ok(Step::GivenUp | Step::More) => return None,
+                Err(error) => {
+                    tracing::debug!(host = %self.registry().host, error = %crate::error::chain(&error), "a layer is sent when it is packed");
+                    return None;
+                }
+            };
+            progress(Pushed { digest: blob.digest, size_bytes: blob.size_bytes, how });
+            Some(blob.digest)
+        };
+        let sending = futures::stream::unfold(growing, async |mut growing| growing.recv().await.map(|content| (content, growing)))
+            .map(one)
+            .buffer_unordered(self.options.concurrency.max(1));
+        sending.filter_map(async |digest| digest).collect().await
     }
 
     /// Sees to it that the registry has a blob.

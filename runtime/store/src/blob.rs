@@ -9,6 +9,7 @@ use strake_oci::{Digest, Hasher};
 
 use crate::error::{Result, StoreError, reading, removing, writing};
 use crate::files::{create, sync_dir};
+use crate::growing::Watching;
 use crate::store::Store;
 
 /// A blob that is in the store.
@@ -29,6 +30,8 @@ pub struct BlobWriter {
     size_bytes: u64,
     /// How much the kernel was told to begin writing to disk.
     begun_bytes: u64,
+    /// Who is told of every step.
+    watching: Option<Watching>,
 }
 
 /// The kernel begins to write a long blob to disk while it is being made, so that the sync at its end is short.
@@ -72,7 +75,7 @@ impl Store {
     pub fn writer(&self) -> Result<BlobWriter> {
         let path = self.temporary("blob");
         let file = create(&path)?;
-        Ok(BlobWriter { store: self.clone(), file, path, hasher: Hasher::default(), size_bytes: 0, begun_bytes: 0 })
+        Ok(BlobWriter { store: self.clone(), file, path, hasher: Hasher::default(), size_bytes: 0, begun_bytes: 0, watching: None })
     }
 
     /// Stores bytes that are in memory.
@@ -116,13 +119,26 @@ impl Store {
 }
 
 impl BlobWriter {
+    /// From now on somebody is told how far the blob is, and reads what there is of it.
+    pub(crate) fn watched(mut self, watching: impl FnOnce(&File) -> io::Result<Watching>) -> Result<Self> {
+        self.watching = Some(watching(&self.file).map_err(writing(&self.path))?);
+        Ok(self)
+    }
+
     /// Adds bytes, with the store's own error (the [`Write`] implementation gives the bare I/O error).
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(writing(&self.path))?;
         self.hasher.update(bytes);
-        self.size_bytes += bytes.len() as u64;
-        self.begin_writing();
+        self.added(bytes.len());
         Ok(())
+    }
+
+    fn added(&mut self, length: usize) {
+        self.size_bytes += length as u64;
+        self.begin_writing();
+        if let Some(watching) = &mut self.watching {
+            watching.grown(self.size_bytes);
+        }
     }
 
     fn begin_writing(&mut self) {
@@ -149,6 +165,9 @@ impl BlobWriter {
             return Err(StoreError::DigestMismatch { expected: *expected, found: digest });
         }
         let blob = Blob { digest, size_bytes: self.size_bytes };
+        if let Some(watching) = &self.watching {
+            watching.complete(blob);
+        }
         if self.store.size(&digest) == Some(self.size_bytes) {
             return Ok(blob);
         }
@@ -170,8 +189,7 @@ impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
-        self.size_bytes += written as u64;
-        self.begin_writing();
+        self.added(written);
         Ok(written)
     }
 

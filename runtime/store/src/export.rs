@@ -10,6 +10,7 @@ use tar::EntryType;
 
 use crate::decompress::Compression;
 use crate::error::{Result, StoreError, reading, writing};
+use crate::growing::Watcher;
 use crate::image::{Image, MAX_DOCUMENT_BYTES, REF_NAME, descriptor, digest_of, encode, manifest_bytes};
 use crate::packed::PackedAll;
 use crate::snapshot::Layer;
@@ -79,10 +80,10 @@ impl Store {
     /// exist as files only are packed with gzip. Hold a lease ([`Store::lease`]) for as long as the blobs are read.
     pub fn packed(&self, name: &str, compression: Option<Compression>) -> Result<Packed> {
         let _lease = self.lease()?;
-        self.oci_parts(&self.image(name)?, compression)
+        self.oci_parts(&self.image(name)?, compression, None)
     }
 
-    pub(crate) fn oci_parts(&self, image: &Image, compression: Option<Compression>) -> Result<Packed> {
+    pub(crate) fn oci_parts(&self, image: &Image, compression: Option<Compression>, watcher: Option<&Watcher>) -> Result<Packed> {
         let listed = image.manifest.layers();
         let as_wanted = |layer: &Descriptor| {
             let found = Compression::of_media_type(layer.media_type());
@@ -98,7 +99,7 @@ impl Store {
             Some(chain) => self.layers(&chain)?,
             None => Vec::new(),
         };
-        let layers = known.iter().map(|layer| self.pack(layer, compression)).collect::<Result<Vec<_>>>()?;
+        let layers = known.iter().map(|layer| self.pack_watched(layer, compression, watcher)).collect::<Result<Vec<_>>>()?;
         let config = descriptor(strake_oci::MediaType::ImageConfig, &image.config_digest, image.manifest.config().size())?;
         let annotations = image.manifest.annotations().clone().unwrap_or_default().into_iter().collect();
         let manifest = manifest_bytes(&config, &layers, &annotations)?;

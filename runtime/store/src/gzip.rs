@@ -17,6 +17,8 @@ use crate::blob::BlobWriter;
 const MEMBER_BYTES: usize = 1 << 20;
 /// The unit that is looked at to tell what compresses.
 const GRAIN_BYTES: usize = 16 << 10;
+/// Of a grain, so much is looked at first.
+const SAMPLE_BYTES: usize = 2 << 10;
 /// This library's level whose output is as small as that of zlib's level 6, or smaller.
 const LEVEL: i32 = 4;
 /// No file name, no time, system "unknown" (RFC 1952, 2.3).
@@ -183,6 +185,11 @@ fn end(made: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Whether every byte value is about as frequent as every other, so that coding them differently would gain less than one part in a hundred.
 fn is_noise(grain: &[u8]) -> bool {
+    // Most of what compresses shows it at once: in noise, so few bytes are that uneven once in a thousand million times.
+    is_even(&grain[..grain.len().min(SAMPLE_BYTES)]) && is_even(grain)
+}
+
+fn is_even(grain: &[u8]) -> bool {
     // Four tables, for equal bytes one after the other would wait for each other.
     let mut counts = [[0u32; 256]; 4];
     for bytes in grain.chunks_exact(4) {
@@ -199,8 +206,8 @@ fn is_noise(grain: &[u8]) -> bool {
 
 /// Finds noise that was there before: a second copy of the same archive, say.
 struct Repetitions {
-    /// Sequences of four bytes that were seen, by their hash.
-    seen: Box<[u32; Self::SLOTS]>,
+    /// Sequences of eight bytes that were seen, by their hash.
+    seen: Box<[u64; Self::SLOTS]>,
 }
 
 impl Default for Repetitions {
@@ -210,26 +217,32 @@ impl Default for Repetitions {
 }
 
 impl Repetitions {
-    const SLOTS: usize = 1 << 12;
-    /// One place in 32 is looked at: which ones, the bytes there say, so that a copy at any distance shows itself at the same ones.
-    const CHOSEN: u32 = 27;
-    /// So many of about 512 places of a grain must have been seen: three parts in a hundred.
-    const ENOUGH: usize = 16;
+    const SLOTS: usize = 1 << 10;
+    /// Sequences that begin with this byte are looked at: one in 256 of noise, and in a copy at any distance the same ones.
+    const CHOSEN: u8 = 0xa7;
+    /// So many of about 64 sequences of a grain must have been seen: three parts in a hundred. By chance noise repeats eight bytes never.
+    const ENOUGH: usize = 2;
 
     /// Whether enough of the grain has been seen lately; remembers it.
     fn repeat(&mut self, grain: &[u8]) -> bool {
+        const LOW: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
         let mut again = 0;
-        let mut last = 0u32;
-        for byte in grain {
-            last = last << 8 | u32::from(*byte);
-            let hash = last.wrapping_mul(0x9e37_79b1);
-            if hash >> Self::CHOSEN == 0 {
-                let slot = &mut self.seen[(hash >> 10) as usize % Self::SLOTS];
-                again += usize::from(*slot == last);
-                *slot = last;
+        for (place, word) in grain.as_chunks::<8>().0.iter().enumerate() {
+            // Zero where the byte is the chosen one; then the classic test for a zero byte, which now and then sees one too many.
+            let odd = u64::from_le_bytes(*word) ^ (LOW * u64::from(Self::CHOSEN));
+            if odd.wrapping_sub(LOW) & !odd & HIGH != 0 {
+                again += (0..8).filter(|at| word[*at] == Self::CHOSEN && self.is_again(&grain[place * 8 + at..])).count();
             }
         }
         again >= Self::ENOUGH
+    }
+
+    /// Whether the eight bytes here were seen; remembers them.
+    fn is_again(&mut self, here: &[u8]) -> bool {
+        let Some(sequence) = here.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) else { return false };
+        let slot = &mut self.seen[(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % Self::SLOTS];
+        std::mem::replace(slot, sequence) == sequence
     }
 }
 

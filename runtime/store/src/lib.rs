@@ -14,6 +14,7 @@
 //! <root>/snapshots/<chain>/{fs, meta.json, synced}              unpacked layers, overlayfs lower directories
 //! <root>/containers-fs/<name>/{fs, work, parent}                pods' writable file systems
 //! <root>/cache/{steps, packed, kin, boot}                       step -> layer, layer -> compressed blob, step -> last full copy
+//! <root>/pins/<owner>.json                                     images that revisions of deployments want
 //! <root>/tmp/<pid>-<n>/                                         temporaries, removed with their owner
 //! ```
 
@@ -26,6 +27,7 @@ mod error;
 mod export;
 mod extract;
 mod files;
+mod growing;
 mod gzip;
 mod image;
 mod import;
@@ -37,6 +39,7 @@ mod names;
 mod overlay;
 mod pack;
 mod packed;
+mod pins;
 mod prune;
 mod rootfs;
 mod snapshot;
@@ -51,6 +54,7 @@ pub use decompress::{Compression, decompress, sniff};
 pub use error::StoreError;
 pub use export::{Destination, Packed};
 pub use extract::{ExtractError, ExtractOptions, Extracted, Limits, Links, TarError, extract};
+pub use growing::{Growth, Watcher};
 pub use image::{Image, ImageRecord, descriptor, digest_of};
 pub use import::{Imported, is_image_archive};
 pub use index::{ATTESTATION, IN_TOTO, Index, PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE, for_platform, is_attestation, oci_platform};
