@@ -77,7 +77,7 @@ pub fn usage(root: &Path, args: &Du) -> Result<(), Failure> {
 
 /// Needed by an image, a container or something that arrives, and not only by the build cache.
 fn is_needed(item: &Item) -> bool {
-    item.reasons.iter().any(|reason| matches!(reason, Reason::Container { .. } | Reason::Image { .. } | Reason::Arriving | Reason::Held))
+    item.reasons.iter().any(|reason| matches!(reason, Reason::Container { .. } | Reason::Image { .. } | Reason::Pinned { .. } | Reason::Arriving | Reason::Held))
 }
 
 fn options(args: &Prune, scope: Scope) -> Result<PruneOptions, Failure> {
@@ -249,6 +249,7 @@ fn said(reason: &Reason) -> String {
     match reason {
         Reason::Container { name } => format!("container {name}"),
         Reason::Image { name, .. } => format!("image {}", familiar(name)),
+        Reason::Pinned { by } => by.clone(),
         Reason::Arriving => "it is arriving".to_owned(),
         Reason::Held => "it was just pushed".to_owned(),
         Reason::Mount { id } => format!("cache mount {id}"),
@@ -291,6 +292,7 @@ fn report_data(report: &PruneReport, options: &PruneOptions) -> Value {
     let reason = |reason: &Reason| match reason {
         Reason::Container { name } => json!({"kind": "container", "name": name}),
         Reason::Image { name, in_use } => json!({"kind": "image", "name": name, "inUse": in_use}),
+        Reason::Pinned { by } => json!({"kind": "pinned", "by": by}),
         Reason::Arriving => json!({"kind": "arriving"}),
         Reason::Held => json!({"kind": "held"}),
         Reason::Mount { id } => json!({"kind": "mount", "name": id}),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
-use strake_oci::{Descriptor, Digest};
+use strake_oci::{Descriptor, Digest, MediaType};
 
 use super::Reason;
 use super::usage::{Found, What};
 use crate::error::Result;
-use crate::image::{digest_of, name_of};
+use crate::image::{descriptor, digest_of, name_of};
 use crate::store::Store;
 
 /// One reason to keep some items.
@@ -45,6 +45,7 @@ impl Store {
         let mut claims = Vec::new();
         known.containers(&mut claims)?;
         known.images(&mut claims)?;
+        known.pins(&mut claims)?;
         known.records(&mut claims)?;
         known.packed(items, &mut claims);
         known.others(items, &mut claims)?;
@@ -81,28 +82,45 @@ impl Known<'_> {
         Ok(())
     }
 
+    /// Everything that a manifest or an index leads to, and whether a container stands on it.
+    fn image(&self, entry: &Descriptor) -> (BTreeSet<What>, bool) {
+        let mut items: BTreeSet<What> = digest_of(entry).ok().map(What::Blob).into_iter().collect();
+        let mut in_use = false;
+        for leaf in self.store.leaves(entry).unwrap_or_default() {
+            items.extend(digest_of(&leaf).ok().map(What::Blob));
+            if let Ok(Some(blobs)) = self.store.artifact_at(&leaf) {
+                items.extend(blobs.iter().filter_map(|blob| digest_of(blob).ok()).map(What::Blob));
+                continue;
+            }
+            // Of an image that cannot be read, nothing else is known to be needed.
+            let Ok(image) = self.store.manifest_at(&leaf) else { continue };
+            items.insert(What::Blob(image.config_digest));
+            items.extend(image.manifest.layers().iter().filter_map(|layer| digest_of(layer).ok()).map(What::Blob));
+            if let Some(chain) = image.chain() {
+                in_use |= self.used_chains.contains(&chain);
+                self.chain(chain, &mut items);
+            }
+        }
+        (items, in_use)
+    }
+
     fn images(&self, claims: &mut Vec<Claim>) -> Result<()> {
         for entry in self.store.read_index()?.manifests() {
-            let mut items: BTreeSet<What> = digest_of(entry).ok().map(What::Blob).into_iter().collect();
-            let mut in_use = false;
-            for leaf in self.store.leaves(entry).unwrap_or_default() {
-                items.extend(digest_of(&leaf).ok().map(What::Blob));
-                if let Ok(Some(blobs)) = self.store.artifact_at(&leaf) {
-                    items.extend(blobs.iter().filter_map(|blob| digest_of(blob).ok()).map(What::Blob));
-                    continue;
-                }
-                // Of an image that cannot be read, nothing else is known to be needed.
-                let Ok(image) = self.store.manifest_at(&leaf) else { continue };
-                items.insert(What::Blob(image.config_digest));
-                items.extend(image.manifest.layers().iter().filter_map(|layer| digest_of(layer).ok()).map(What::Blob));
-                if let Some(chain) = image.chain() {
-                    in_use |= self.used_chains.contains(&chain);
-                    self.chain(chain, &mut items);
-                }
-            }
+            let (items, in_use) = self.image(entry);
             let used = digest_of(entry).map_or(SystemTime::UNIX_EPOCH, |digest| self.time(&What::Blob(digest)));
             let name = name_of(entry).unwrap_or("without a name").to_owned();
             claims.push(Claim { reason: Reason::Image { name, in_use }, items, used: Some(used), top: None, packed: None });
+        }
+        Ok(())
+    }
+
+    /// What somebody may go back to; what is not here keeps nothing.
+    fn pins(&self, claims: &mut Vec<Claim>) -> Result<()> {
+        for (by, digest) in self.store.pins()? {
+            let Some(size_bytes) = self.store.size(&digest) else { continue };
+            // Looked at as an index, which a manifest is found not to be; the other way round it is not looked at.
+            let (items, _) = self.image(&descriptor(MediaType::ImageIndex, &digest, size_bytes)?);
+            claims.push(Claim { reason: Reason::Pinned { by }, items, used: None, top: None, packed: None });
         }
         Ok(())
     }

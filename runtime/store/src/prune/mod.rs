@@ -47,6 +47,8 @@ pub enum Reason {
     Container { name: String },
     /// An image has it; `in_use` when a container runs it.
     Image { name: String, in_use: bool },
+    /// Somebody may go back to it, such as `revision 3 of set shop`.
+    Pinned { by: String },
     /// It is on its way into the store.
     Arriving,
     /// It came by itself a short while ago, and what names it may follow.
