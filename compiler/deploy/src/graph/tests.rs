@@ -35,7 +35,8 @@ fn reaches(edges: &[Edge], from: usize, to: usize) -> bool {
     let mut seen = vec![from];
     let mut place = 0;
     while place < seen.len() {
-        for edge in edges.iter().filter(|edge| edge.from == seen[place]) {
+        let node = seen[place];
+        for edge in edges.iter().filter(|edge| edge.from == node) {
             if edge.to == to {
                 return true;
             }
