@@ -8,7 +8,9 @@
 //!   web: {dockerfile: web/Dockerfile, context: web, target: release, args: {VERSION: "2"}}
 //! values: {replicas: 2, host: shop.localhost}   # what `${{ replicas }}` in a manifest stands for
 //! lints: {latest-tag: error}
+//! dev: {sync: [{image: web, from: web/static, to: /srv/static, run: [kill, -HUP, "1"]}]}   # of `strake up --watch`
 //! hooks: {before: [job/migrate], after: [job/smoke]}   # run to their end before and after the rest, in this order
+//! restartOnConfig: false          # a changed ConfigMap or Secret does not restart what uses it
 //! environments:
 //!   prod: {namespace: prod, overlay: k8s/overlays/prod, context: production, values: {replicas: 5}}
 //! ```
@@ -36,6 +38,23 @@ pub struct Config {
     pub environments: BTreeMap<String, Settings>,
     /// Objects that run to their end before or after the rest, as `KIND/NAME`, in their order.
     pub hooks: Vec<(Phase, Spanned<String>)>,
+    /// A changed ConfigMap or Secret restarts nothing.
+    pub keep_pods: bool,
+    /// What the development loop puts straight into containers.
+    pub sync: Vec<SyncRule>,
+}
+
+/// Files that the development loop puts into running containers, without a new image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncRule {
+    /// The image, as manifests name it.
+    pub image: String,
+    /// A file or directory, from the project's directory.
+    pub from: String,
+    /// Where it belongs in the container: an absolute path.
+    pub to: String,
+    /// A command to run in the container afterwards.
+    pub run: Vec<String>,
 }
 
 /// What an environment can change.
@@ -69,7 +88,9 @@ pub struct ImageConfig {
 /// The name of the file.
 pub const FILE_NAME: &str = "strake.yaml";
 
-const TOP: [&str; 8] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks"];
+const TOP: [&str; 10] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks", "dev", "restartOnConfig"];
+const DEV: [&str; 1] = ["sync"];
+const SYNC: [&str; 4] = ["image", "from", "to", "run"];
 const IMAGE: [&str; 4] = ["dockerfile", "context", "target", "args"];
 const ENVIRONMENT: [&str; 5] = ["namespace", "overlay", "context", "values", "lints"];
 
@@ -85,6 +106,12 @@ pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
             "name" => config.name = reader.text(key, value),
             "manifests" => config.manifests = reader.texts(key, value),
             "hooks" => config.hooks = reader.hooks(value),
+            "restartOnConfig" => config.keep_pods = !reader.truth(key, value),
+            "dev" => {
+                for (_, rules) in reader.fields(value, &DEV, "`dev`") {
+                    config.sync = reader.sync(rules);
+                }
+            }
             "images" => {
                 for (name, value) in reader.mapping(key, value) {
                     let image = reader.image(name, value);
@@ -181,6 +208,16 @@ impl Reader {
         text
     }
 
+    fn truth(&mut self, key: &Spanned<String>, value: &Node) -> bool {
+        match value.kind {
+            Kind::Bool(truth) => truth,
+            _ => {
+                self.error(value.span, format!("`{}` is true or false, found {}", key.value, value.kind_name()));
+                true
+            }
+        }
+    }
+
     fn texts(&mut self, key: &Spanned<String>, value: &Node) -> Vec<String> {
         if !matches!(value.kind, Kind::Sequence(_)) {
             self.error(value.span, format!("`{}` is a list, found {}", key.value, value.kind_name()));
@@ -222,6 +259,31 @@ impl Reader {
             }
         }
         image
+    }
+
+    fn sync(&mut self, rules: &Node) -> Vec<SyncRule> {
+        if !matches!(rules.kind, Kind::Sequence(_)) {
+            self.error(rules.span, format!("`sync` is a list, found {}", rules.kind_name()));
+        }
+        let mut found = Vec::new();
+        for item in rules.items() {
+            let mut rule = SyncRule::default();
+            for (key, value) in self.fields(item, &SYNC, "a rule of `sync`") {
+                match key.value.as_str() {
+                    "image" => rule.image = self.text(key, value).unwrap_or_default(),
+                    "from" => rule.from = self.text(key, value).unwrap_or_default(),
+                    "to" => rule.to = self.text(key, value).unwrap_or_default(),
+                    _ => rule.run = self.texts(key, value),
+                }
+            }
+            let missing = [("image", &rule.image), ("from", &rule.from), ("to", &rule.to)].into_iter().find(|(_, text)| text.is_empty());
+            match missing {
+                Some((field, _)) => self.error(item.span, format!("a rule of `sync` needs `{field}`")),
+                None if !rule.to.starts_with('/') => self.error(item.span, format!("`to` is an absolute path in the container, found `{}`", rule.to)),
+                None => found.push(rule),
+            }
+        }
+        found
     }
 
     fn environment(&mut self, name: &Spanned<String>, value: &Node) -> Settings {

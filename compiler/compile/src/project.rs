@@ -26,6 +26,8 @@ pub struct Project {
     assigned: Vec<String>,
     /// Objects that the project's file calls hooks.
     hooks: Vec<(Phase, Spanned<String>)>,
+    /// Changed configuration restarts nothing.
+    keep_pods: bool,
     diagnostics: Vec<Diagnostic>,
     /// What the overlay replaced: a finding on a patched value shows both places.
     overlay: strake_kustomize::Built,
@@ -39,9 +41,9 @@ impl Project {
         let mut order: Vec<&crate::Manifest> = inputs.manifests.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
         let files: Vec<FileId> = order.iter().map(|file| add(inputs, file, &mut sources)).collect();
-        let Given { values, lints, hooks, findings: mut told } = given(inputs, &mut sources);
+        let Given { values, lints, hooks, keep_pods, findings: mut told } = given(inputs, &mut sources);
         let Options { set, namespace, foreign, .. } = inputs.options.clone();
-        let options = strake_deploy::Options { set, namespace, foreign, values, hooks: Vec::new() };
+        let options = strake_deploy::Options { set, namespace, foreign, values, ..strake_deploy::Options::default() };
         let mut overlaid = Vec::new();
         let build = |overlay: &crate::Overlay| strake_kustomize::build(&overlay.tree, &overlay.directory, &mut sources, &mut overlaid);
         let mut overlay = inputs.overlay.as_ref().map(build).unwrap_or_default();
@@ -77,7 +79,7 @@ impl Project {
         }
         let assigned = assignment.images.into_iter().flatten().collect();
         let options = Options { lints, ..inputs.options.clone() };
-        Project { sources, manifests, requests, assigned, hooks, diagnostics, overlay, options }
+        Project { sources, manifests, requests, assigned, hooks, keep_pods, diagnostics, overlay, options }
     }
 
     /// The base images that are needed, each once, by key. Triggers of `known` ones may need others: to be asked again until nothing new is named.
@@ -117,7 +119,7 @@ impl Project {
 
     /// Makes the plan. `bases` are by the key of each needed reference.
     pub fn compile(self, bases: &BTreeMap<String, BaseImage>) -> Outcome {
-        let Project { sources, manifests, requests, assigned, hooks, mut diagnostics, overlay, options } = self;
+        let Project { sources, manifests, requests, assigned, hooks, keep_pods, mut diagnostics, overlay, options } = self;
         let mut build = BuildPlan::default();
         let mut built: BTreeMap<String, usize> = BTreeMap::new();
         for (request, images) in &requests {
@@ -128,7 +130,7 @@ impl Project {
         let contents: BTreeMap<String, Option<&strake_plan::Image>> =
             assigned.iter().map(|image| (image.clone(), built.get(image).and_then(|index| build.images.get(*index)))).collect();
         diagnostics.extend(lint::run(&manifests, &contents, &options.lints));
-        let set = strake_deploy::Options { set: options.set, namespace: options.namespace, foreign: options.foreign, values: None, hooks };
+        let set = strake_deploy::Options { set: options.set, namespace: options.namespace, foreign: options.foreign, values: None, keep_pods, hooks };
         let (deploy, told) = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());
         diagnostics.extend(told);
         overlay.trace(&mut diagnostics);
@@ -180,6 +182,7 @@ struct Given {
     values: Option<BTreeMap<String, Node>>,
     lints: BTreeMap<String, Level>,
     hooks: Vec<(Phase, Spanned<String>)>,
+    keep_pods: bool,
     findings: Vec<Diagnostic>,
 }
 
@@ -188,12 +191,14 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     let mut settings = Settings::default();
     let mut declared = BTreeMap::new();
     let mut hooks = Vec::new();
+    let mut keep_pods = false;
     if let Some(config) = &inputs.config {
         let file = sources.add(config.path.clone(), config.text.as_str());
         let (read, told) = config::read(file, &config.text);
         findings.extend(told);
         declared.clone_from(&read.settings.values);
         hooks.clone_from(&read.hooks);
+        keep_pods = read.keep_pods;
         match read.settings(inputs.options.environment.as_deref()) {
             Ok(chosen) => settings = chosen,
             Err(message) => findings.push(Diagnostic::error("project-file", message).at(Span::new(file, 0, 0))),
@@ -210,7 +215,7 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     }
     let values = (inputs.config.is_some() || !inputs.values.is_empty()).then_some(settings.values);
     settings.lints.extend(inputs.options.lints.clone());
-    Given { values, lints: settings.lints, hooks, findings }
+    Given { values, lints: settings.lints, hooks, keep_pods, findings }
 }
 
 fn unused(dockerfiles: &[&Dockerfile], candidates: &[Candidate], assignment: &Assignment, diagnostics: &mut Vec<Diagnostic>) {

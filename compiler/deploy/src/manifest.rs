@@ -17,6 +17,8 @@ pub struct Options {
     pub foreign: bool,
     /// Parameters of the project; `None` leaves `${{ … }}` in manifests alone.
     pub values: Option<std::collections::BTreeMap<String, Node>>,
+    /// Changed configuration restarts nothing.
+    pub keep_pods: bool,
     /// Objects that the project's file calls hooks, as `KIND/NAME`, in the order in which they run.
     pub hooks: Vec<(strake_plan::Phase, strake_source::Spanned<String>)>,
 }

@@ -11,6 +11,7 @@ use crate::graph::{self, Pin, Stage, Strength};
 use crate::manifest::{Manifest, Options};
 use crate::mentions::mentions;
 use crate::references::images;
+use crate::restart::Configuration;
 use crate::wishes::{Need, Wishes, need, wishes};
 
 /// Kinds in the order in which they are applied where nothing else decides: what others refer to comes first.
@@ -89,11 +90,12 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
         }
     }
     after.iter_mut().for_each(|edges| edges.sort_unstable());
+    let configuration = (!options.keep_pods).then(|| Configuration::of(manifests));
     let changes = sorted.order.iter().map(|node| {
         let manifest = &manifests[ordering.members[*node]];
         Change {
             id: manifest.id.clone(),
-            object: manifest.value.clone(),
+            object: configuration.as_ref().map_or_else(|| manifest.value.clone(), |configuration| configuration.stamp(manifest)),
             after: std::mem::take(&mut after[*node]),
             external: std::mem::take(&mut ordering.external[*node]),
             stage: sorted.stages[*node],
