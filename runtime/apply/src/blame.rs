@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
+use strake_plan::Change;
+
+use crate::failure::{Trouble, missing_config};
 
 /// The chain from an object to the container that stops it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -14,6 +17,8 @@ pub struct Blame {
     pub origin: String,
     /// What is wrong with the object itself.
     pub reason: String,
+    /// What stands between the object and its pods, as `replicaset/web-5d4f`; empty when nothing does.
+    pub owner: String,
     /// The pod that shows it; empty when none exists.
     pub pod: String,
     /// Its container.
@@ -26,94 +31,213 @@ pub struct Blame {
     pub log: Vec<String>,
     /// Warnings that name the pod or the object.
     pub events: Vec<String>,
+    /// The field of the manifest that is most likely responsible, as `spec.template.spec.containers[0].image`.
+    pub field: String,
+    /// `file:line` of that field.
+    pub at: String,
     /// The likely fix.
     pub hint: String,
 }
 
-/// How bad a pod's trouble is (three classes: a bad image fails in seconds, a slow start never fails early).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Passes by itself.
-    Transient,
-    /// May heal; fails when it goes on.
-    Budgeted,
-    /// Will not heal without a change.
-    Terminal,
+/// `kind/name` of an object.
+pub(crate) fn label(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text(&object["kind"]).to_lowercase(), text(&object["metadata"]["name"]))
 }
 
-/// A container in trouble.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// Container name; empty for the pod itself.
-    pub container: String,
-    /// One phrase, such as `container web exited with code 3 (Error)`.
-    pub text: String,
-    /// How bad.
-    pub class: Class,
-    /// Last exit code.
-    pub exit_code: Option<i64>,
-    /// Restarts so far.
-    pub restarts: i64,
-    /// The reason word of Kubernetes.
-    pub reason: String,
-}
-
-/// The text of the worst trouble of a pod's containers.
-pub fn container_trouble(pod: &Value) -> Option<String> {
-    trouble(pod).map(|trouble| trouble.text)
-}
-
-/// The worst trouble of a pod.
-pub fn trouble(pod: &Value) -> Option<Trouble> {
-    let lists = ["initContainerStatuses", "containerStatuses"];
-    let statuses = lists.iter().filter_map(|list| pod["status"][list].as_array()).flatten();
-    statuses.filter_map(container).chain(unschedulable(pod)).max_by_key(|trouble| (trouble.class, trouble.restarts))
-}
-
-fn unschedulable(pod: &Value) -> Option<Trouble> {
-    let conditions = pod["status"]["conditions"].as_array()?;
-    let condition = conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False")?;
-    let message = condition["message"].as_str().unwrap_or("no node fits");
-    let reason = condition["reason"].as_str().unwrap_or("Unschedulable").to_owned();
-    let text = format!("cannot be scheduled: {message}");
-    Some(Trouble { container: String::new(), text, class: Class::Budgeted, exit_code: None, restarts: 0, reason })
-}
-
-fn container(status: &Value) -> Option<Trouble> {
-    let name = status["name"].as_str().unwrap_or_default();
-    let restarts = status["restartCount"].as_i64().unwrap_or(0);
-    let waiting = &status["state"]["waiting"];
-    let ended = [&status["state"]["terminated"], &status["lastState"]["terminated"]].into_iter().find(|ended| ended.is_object());
-    let exit_code = ended.and_then(|ended| ended["exitCode"].as_i64());
-    let make = |reason: &str, text: String, class| Some(Trouble { container: name.to_owned(), text, class, exit_code, restarts, reason: reason.to_owned() });
-    if let Some(reason) = waiting["reason"].as_str() {
-        let message = waiting["message"].as_str().unwrap_or_default();
-        let class = match reason {
-            "ContainerCreating" | "PodInitializing" => return None,
-            "InvalidImageName" | "ErrImageNeverPull" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Class::Terminal,
-            _ => Class::Budgeted,
-        };
-        let code = exit_code.map(|code| format!(", last exit code {code}")).unwrap_or_default();
-        let colon = if message.is_empty() { "" } else { ": " };
-        return make(reason, format!("container {name} is waiting in {reason}{colon}{message}{code}"), class);
-    }
-    let ended = ended?;
-    let reason = ended["reason"].as_str().unwrap_or("Error");
-    let code = exit_code.unwrap_or(0);
-    if code == 0 && reason == "Completed" {
-        return None;
-    }
-    if status["ready"] == true {
-        return None;
-    }
-    let message = ended["message"].as_str().map(|message| format!(": {message}")).unwrap_or_default();
-    let class = match reason {
-        "StartError" | "ContainerCannotRun" => Class::Terminal,
-        // The node was stopped under it, which is nothing that it did: it is run again.
-        "ContainerStatusUnknown" => Class::Transient,
-        _ => Class::Budgeted,
+/// What a pod shows: its container, that one's state, and the way out. `events` of the blame must be there already.
+pub(crate) fn of_pod(blame: &mut Blame, pod: &Value, trouble: Option<&Trouble>) {
+    let first = pod["spec"]["containers"][0]["name"].as_str().unwrap_or_default();
+    blame.container = first.to_owned();
+    let Some(trouble) = trouble else {
+        blame.container = unready_container(pod).unwrap_or(first).to_owned();
+        if let Some(probe) = failing_probe(&blame.events) {
+            blame.state = format!("container {} runs, and its {} probe fails", blame.container, probe.word);
+            blame.hint = probe.hint.to_owned();
+        }
+        return;
     };
-    make(reason, format!("container {name} exited with code {code} ({reason}){message}"), class)
+    blame.state = trouble.text.clone();
+    blame.exit_code = trouble.exit_code;
+    blame.hint = hint(trouble).to_owned();
+    if !trouble.container.is_empty() {
+        blame.container = trouble.container.clone();
+    }
+    if is_kill(trouble)
+        && let Some(probe) = failing_probe(&blame.events).filter(|probe| probe.word != "readiness")
+    {
+        blame.hint = probe.hint.to_owned();
+    }
+}
+
+/// What an object without a pod shows: why none could be made.
+pub(crate) fn of_object(blame: &mut Blame, object: &Value) {
+    let said: String = std::iter::once(blame.reason.as_str()).chain(blame.events.iter().map(String::as_str)).collect::<Vec<_>>().join("\n");
+    let ways = [
+        ("exceeded quota", "the namespace's ResourceQuota is used up: ask for less, free some of it, or raise the quota"),
+        ("must specify limits", "the namespace's ResourceQuota demands limits: give each container resources.requests and resources.limits"),
+        ("must specify requests", "the namespace's ResourceQuota demands requests: give each container resources.requests and resources.limits"),
+        ("violates PodSecurity", "the namespace's Pod Security level forbids it: correct the securityContext that the message names"),
+        ("maximum cpu usage", "the namespace's LimitRange allows less: correct resources.limits"),
+        ("maximum memory usage", "the namespace's LimitRange allows less: correct resources.limits"),
+        ("admission webhook", "a webhook of the cluster refuses the pods: its message says why"),
+        ("serviceaccount", "create the ServiceAccount, or correct serviceAccountName"),
+        ("ServiceAccount", "create the ServiceAccount, or correct serviceAccountName"),
+        ("no persistent volumes available", "no volume fits the claim, and its class makes none: create one or correct storageClassName"),
+        ("storageclass", "correct storageClassName: `kubectl get storageclass` lists what there is"),
+    ];
+    blame.hint = match ways.iter().find(|(words, _)| said.contains(words)) {
+        Some((_, way)) => (*way).to_owned(),
+        None if object["kind"] == "DaemonSet" => "no pod could be made on some node: the events say why".to_owned(),
+        None => String::new(),
+    };
+}
+
+fn unready_container(pod: &Value) -> Option<&str> {
+    let statuses = pod["status"]["containerStatuses"].as_array()?;
+    statuses.iter().find(|status| status["ready"] == false)?["name"].as_str()
+}
+
+struct Probe {
+    word: &'static str,
+    field: &'static str,
+    hint: &'static str,
+}
+
+/// The probe of which the events say that it fails: the one that keeps the pod from starting first.
+fn failing_probe(events: &[String]) -> Option<Probe> {
+    let probes = [
+        (
+            "Startup probe",
+            Probe { word: "startup", field: "startupProbe", hint: "the startup probe must pass: correct its port, path or failureThreshold, or the program" },
+        ),
+        (
+            "Liveness probe",
+            Probe {
+                word: "liveness",
+                field: "livenessProbe",
+                hint: "the liveness probe kills it: correct its port, path or initialDelaySeconds, or use a startupProbe",
+            },
+        ),
+        (
+            "Readiness probe",
+            Probe {
+                word: "readiness",
+                field: "readinessProbe",
+                hint: "the readiness probe must pass: correct its port and path, or what the program answers there",
+            },
+        ),
+    ];
+    probes.into_iter().find(|(words, _)| events.iter().any(|event| event.contains(words))).map(|(_, probe)| probe)
+}
+
+/// Ended by a signal that a failing liveness probe may have caused.
+fn is_kill(trouble: &Trouble) -> bool {
+    trouble.reason != "OOMKilled" && matches!(trouble.exit_code, Some(137 | 143))
+}
+
+/// Finds the field of the manifest that is responsible, and where it was written.
+pub(crate) fn place(blame: &mut Blame, change: &Change, trouble: Option<&Trouble>) {
+    let pointers = responsible(&change.object, blame, trouble);
+    // A field that was not written (a limit, a probe) is missing where its container is.
+    let Some((pointer, at)) = pointers.iter().find_map(|pointer| Some((pointer, change.places.get(pointer)?))) else { return };
+    blame.field = dotted(pointer);
+    blame.at.clone_from(at);
+}
+
+/// JSON pointers to the fields that most likely have to be changed, the best one first.
+pub(crate) fn responsible(object: &Value, blame: &Blame, trouble: Option<&Trouble>) -> Vec<String> {
+    let Some((base, spec)) = pod_spec(object) else { return Vec::new() };
+    let container = container_pointer(base, spec, &blame.container);
+    let of = |fields: &[&str]| -> Vec<String> {
+        let inside = fields.iter().map(|field| format!("{container}/{field}"));
+        inside.chain([container.clone()]).filter(|pointer| object.pointer(pointer).is_some()).collect()
+    };
+    let of_pod =
+        |fields: &[&str]| -> Vec<String> { fields.iter().map(|field| format!("{base}/{field}")).filter(|pointer| object.pointer(pointer).is_some()).collect() };
+    let probe = failing_probe(&blame.events);
+    let Some(trouble) = trouble else {
+        if let Some(probe) = probe {
+            return of(&[probe.field]);
+        }
+        let said = |word: &str| blame.reason.contains(word) || blame.events.iter().any(|event| event.contains(word));
+        return match () {
+            () if said("quota") || said("LimitRange") || said("usage per") => of(&["resources"]),
+            () if said("PodSecurity") => of(&["securityContext"]),
+            () if said("erviceaccount") || said("erviceAccount") => of_pod(&["serviceAccountName"]),
+            () => Vec::new(),
+        };
+    };
+    if let Some(probe) = probe.filter(|probe| is_kill(trouble) && probe.word != "readiness") {
+        return of(&[probe.field]);
+    }
+    match (trouble.reason.as_str(), trouble.exit_code) {
+        ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull", _) => of(&["image"]),
+        ("CreateContainerConfigError", _) => {
+            let mut found = missing_config(&trouble.text).map(|(_, name)| naming(object, &container, &name)).unwrap_or_default();
+            found.extend(of(&["env", "envFrom", "securityContext"]));
+            found
+        }
+        ("Unschedulable", _) => match () {
+            () if trouble.text.contains("Insufficient") => of(&["resources/requests", "resources"]),
+            () if trouble.text.contains("affinity/selector") => of_pod(&["nodeSelector", "affinity"]),
+            () if trouble.text.contains("free ports") => of(&["ports"]),
+            () if trouble.text.contains("taint") => of_pod(&["tolerations"]),
+            () => Vec::new(),
+        },
+        ("OOMKilled", _) => of(&["resources/limits/memory", "resources"]),
+        ("StartError" | "RunContainerError" | "CreateContainerError", _) | (_, Some(126..=128)) => of(&["command", "args", "image"]),
+        (_, Some(137)) => of(&["resources/limits/memory", "resources"]),
+        _ => of(&["command", "args", "image"]),
+    }
+}
+
+/// Where an object describes its pods: the pointer and what is there.
+fn pod_spec(object: &Value) -> Option<(&'static str, &Value)> {
+    let pointers = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
+    pointers.into_iter().filter_map(|pointer| Some((pointer, object.pointer(pointer)?))).find(|(_, spec)| spec["containers"].is_array())
+}
+
+fn container_pointer(base: &str, spec: &Value, name: &str) -> String {
+    let found = ["containers", "initContainers"].into_iter().find_map(|list| {
+        let place = spec[list].as_array()?.iter().position(|container| container["name"] == name)?;
+        Some(format!("{base}/{list}/{place}"))
+    });
+    found.unwrap_or_else(|| format!("{base}/containers/0"))
+}
+
+/// The references of a container's environment to the ConfigMap or Secret of this name.
+fn naming(object: &Value, container: &str, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let list = |field: &str| object.pointer(&format!("{container}/{field}")).and_then(Value::as_array).cloned().unwrap_or_default();
+    for (place, item) in list("env").iter().enumerate() {
+        for kind in ["configMapKeyRef", "secretKeyRef"] {
+            if item["valueFrom"][kind]["name"] == name {
+                found.push(format!("{container}/env/{place}/valueFrom/{kind}/name"));
+            }
+        }
+    }
+    for (place, item) in list("envFrom").iter().enumerate() {
+        for kind in ["configMapRef", "secretRef"] {
+            if item[kind]["name"] == name {
+                found.push(format!("{container}/envFrom/{place}/{kind}/name"));
+            }
+        }
+    }
+    found
+}
+
+/// `/spec/containers/0/image` as `spec.containers[0].image`.
+fn dotted(pointer: &str) -> String {
+    let mut text = String::new();
+    for token in pointer.split('/').skip(1) {
+        match token.parse::<usize>() {
+            Ok(index) => text.push_str(&format!("[{index}]")),
+            Err(_) if text.is_empty() => text.push_str(token),
+            Err(_) => text.push_str(&format!(".{token}")),
+        }
+    }
+    text
 }
 
 /// What a person most likely has to do about a pod that no node takes, by the scheduler's words.
@@ -151,6 +275,9 @@ impl fmt::Display for Blame {
         if !self.origin.is_empty() {
             writeln!(f, "  written at {}", self.origin)?;
         }
+        if !self.owner.is_empty() {
+            writeln!(f, "  made {}", self.owner)?;
+        }
         if !self.pod.is_empty() {
             writeln!(f, "  pod {}: {}", self.pod, if self.state.is_empty() { "is not ready" } else { &self.state })?;
         }
@@ -163,33 +290,21 @@ impl fmt::Display for Blame {
                 writeln!(f, "    | {line}")?;
             }
         }
+        if !self.at.is_empty() {
+            writeln!(f, "  {} is written at {}", self.field, self.at)?;
+        }
         if self.hint.is_empty() { Ok(()) } else { write!(f, "  likely fix: {}", self.hint) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, hint, trouble};
+    use super::hint;
+    use crate::failure::trouble;
     use serde_json::json;
 
     fn pod(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
         json!({"status": {"containerStatuses": [{"name": "web", "restartCount": 2, "state": state, "lastState": last}]}})
-    }
-
-    #[test]
-    fn classes_follow_what_can_heal() {
-        let rows = [
-            (json!({"waiting": {"reason": "ErrImageNeverPull"}}), json!({}), Some(Class::Terminal)),
-            (json!({"waiting": {"reason": "ImagePullBackOff"}}), json!({}), Some(Class::Budgeted)),
-            (json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": {"exitCode": 3, "reason": "Error"}}), Some(Class::Budgeted)),
-            (json!({"waiting": {"reason": "ContainerCreating"}}), json!({}), None),
-            (json!({"terminated": {"exitCode": 0, "reason": "Completed"}}), json!({}), None),
-            (json!({"running": {}}), json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}), Some(Class::Transient)),
-            (json!({"running": {}}), json!({}), None),
-        ];
-        for (state, last, expected) in rows {
-            assert_eq!(trouble(&pod(state.clone(), last)).map(|trouble| trouble.class), expected, "{state}");
-        }
     }
 
     #[test]

@@ -50,8 +50,9 @@ async fn status(root: &Path, of: &RolloutOf) -> Result<(), Failure> {
                 say(format!("deployment/{name} successfully rolled out"));
                 return Ok(());
             }
-            Health::Failed(reason) => return Err(Failure::text(format!("deployment/{name} {reason}"))),
-            Health::InProgress(reason) => {
+            Health::Failed(reason) | Health::Unknown(reason) => return Err(Failure::text(format!("deployment/{name} {reason}"))),
+            other => {
+                let reason = other.reason().to_owned();
                 if reason != said {
                     say(format!("waiting for deployment/{name}: {reason}"));
                     said = reason;

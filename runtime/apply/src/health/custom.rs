@@ -1,0 +1,116 @@
+//! The health of kinds that Kubernetes does not know: by the conditions that controllers agree on, or by what the user says about them in CEL.
+//!
+//! ```yaml
+//! metadata:
+//!   annotations:
+//!     strake.dev/health-current: status.phase == "Running"
+//!     strake.dev/health-failed: status.phase == "Error"
+//!     strake.dev/health-in-progress: status.phase in ["Pending", "Creating"]
+//! ```
+//!
+//! `object`, `metadata`, `spec` and `status` are the object's. The first that is true counts, in the order failed, in progress, current; with `health-current` alone, an
+//! object is in progress until it is true.
+
+use cel::{Context, Env, Value as Cel};
+use serde_json::{Value, json};
+
+use super::{Health, because, condition};
+
+/// True: it will not get there.
+pub const FAILED: &str = "strake.dev/health-failed";
+/// True: it is on its way.
+pub const IN_PROGRESS: &str = "strake.dev/health-in-progress";
+/// True: it is as it should be.
+pub const CURRENT: &str = "strake.dev/health-current";
+
+/// Characters of an expression. CEL always ends, but its cost grows with nested loops over lists, and its parser with nested parentheses: all are bounded.
+const LONGEST: usize = 512;
+/// Parentheses, brackets and braces that are open at once.
+const DEEPEST: usize = 16;
+/// Loops (`all`, `exists`, `map` ...) in one expression.
+const MOST_LOOPS: usize = 2;
+
+/// By conditions, as kstatus reads them.
+pub(super) fn generic(object: &Value) -> Health {
+    if let Some(("True", reason, message)) = condition(object, "Stalled") {
+        return Health::Failed(because(reason, message));
+    }
+    if let Some(("True", reason, message)) = condition(object, "Reconciling") {
+        return Health::InProgress(because(reason, message));
+    }
+    match condition(object, "Ready") {
+        Some(("False", reason, message)) => Health::InProgress(because(reason, message)),
+        Some(("Unknown", reason, message)) => Health::InProgress(because(reason, message)),
+        _ => Health::Current,
+    }
+}
+
+/// By the object's annotations; `None` when it has none of them.
+pub(super) fn stated(object: &Value) -> Option<Health> {
+    let annotations = object["metadata"]["annotations"].as_object()?;
+    let expression = |name: &str| annotations.get(name).and_then(Value::as_str);
+    let (failed, progress, current) = (expression(FAILED), expression(IN_PROGRESS), expression(CURRENT));
+    if failed.is_none() && progress.is_none() && current.is_none() {
+        return None;
+    }
+    let said = |name: &str, text: &str| Health::Unknown(format!("the expression of {name} cannot be used: {text}"));
+    let shown = |expression: &str| format!("`{expression}` is true");
+    for (name, text) in [(FAILED, failed), (IN_PROGRESS, progress), (CURRENT, current)] {
+        let Some(text) = text else { continue };
+        match (holds(text, object), name) {
+            (Err(why), _) => return Some(said(name, &why)),
+            (Ok(false), _) => {}
+            (Ok(true), FAILED) => return Some(Health::Failed(shown(text))),
+            (Ok(true), IN_PROGRESS) => return Some(Health::InProgress(shown(text))),
+            (Ok(true), _) => return Some(Health::Current),
+        }
+    }
+    Some(match current {
+        Some(text) => Health::InProgress(format!("`{text}` is not true yet")),
+        None => generic(object),
+    })
+}
+
+/// Whether an expression is true of an object. What the object does not have yet makes it false, as a status that nobody has written.
+///
+/// # Errors
+/// What is wrong with the expression, for the person who wrote it.
+pub fn holds(expression: &str, object: &Value) -> Result<bool, String> {
+    if expression.len() > LONGEST {
+        return Err(format!("it has {} characters; at most {LONGEST} are possible", expression.len()));
+    }
+    let mut open = 0usize;
+    for letter in expression.chars() {
+        match letter {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > DEEPEST {
+            return Err(format!("its parentheses are nested more than {DEEPEST} deep"));
+        }
+    }
+    let loops: usize = [".all(", ".exists(", ".exists_one(", ".existsOne(", ".map(", ".filter("].iter().map(|word| expression.matches(word).count()).sum();
+    if loops > MOST_LOOPS {
+        return Err(format!("it has {loops} loops over lists; at most {MOST_LOOPS} are possible"));
+    }
+    let environment = std::sync::Arc::new(Env::stdlib());
+    let program = environment.compile(expression).map_err(|error| first_line(&error.to_string()))?;
+    let mut context = Context::with_env(environment);
+    let empty = json!({});
+    for name in ["metadata", "spec", "status"] {
+        let part = object.get(name).unwrap_or(&empty);
+        context.add_variable(name, part).map_err(|error| error.to_string())?;
+    }
+    context.add_variable("object", object).map_err(|error| error.to_string())?;
+    match program.execute(&context) {
+        Ok(Cel::Bool(truth)) => Ok(truth),
+        Ok(other) => Err(format!("it gives {} and not true or false", other.type_of())),
+        Err(cel::ExecutionError::NoSuchKey(_)) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read").trim().to_owned()
+}
