@@ -40,10 +40,10 @@ fn a_wrong_field_gets_file_line_column_and_the_nearest_name() {
 fn a_kind_that_is_not_supported_yet_is_named() {
     needs!();
     let world = World::new();
-    world.write("app/job.yaml", "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: x}\nspec: {}\n");
+    world.write("app/job.yaml", "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x}\nspec: {}\n");
     let ran = world.strake(&["check", "app"]);
     assert_eq!(ran.code, 1, "{}", ran.all());
-    assert!(ran.all().contains("CronJob"), "{}", ran.all());
+    assert!(ran.all().contains("StatefulSet"), "{}", ran.all());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod cluster;
 mod control;
 mod dice;
+mod jobs;
 mod node;
 mod scenarios;
 mod scheduler;

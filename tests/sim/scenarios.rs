@@ -13,7 +13,7 @@ use crate::dice::Dice;
 
 /// Runs a scenario for many seeds; a failure says which, and what came before it.
 #[expect(clippy::print_stdout, reason = "the seed of a failure and what led to it are for the person at the terminal")]
-fn for_seeds(count: u64, scenario: impl Fn(u64, &mut Option<Sim>)) {
+pub fn for_seeds(count: u64, scenario: impl Fn(u64, &mut Option<Sim>)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = match number("STRAKE_SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -72,11 +72,11 @@ fn set_image(sim: &mut Sim, image: &str) {
     sim.user(|world, now| world.patch(&web(), None, &patch, now).expect("the deployment is there"));
 }
 
-fn pods(world: &World) -> impl Iterator<Item = &Value> {
+pub fn pods(world: &World) -> impl Iterator<Item = &Value> {
     world.objects().filter(|(id, _)| id.kind == Kind::POD).map(|(_, object)| &**object)
 }
 
-fn is_active(pod: &&Value) -> bool {
+pub fn is_active(pod: &&Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && !matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"))
 }
 
@@ -116,7 +116,7 @@ fn bounds(replicas: i64, surge: i64, unavailable: i64, is_up: bool) -> crate::cl
 }
 
 /// Quiet weather until nothing moves, then: nothing is left to do, and the nodes hold what the API says.
-fn assert_settled(sim: &mut Sim) {
+pub fn assert_settled(sim: &mut Sim) {
     sim.faults = Faults::NONE;
     sim.run(60);
     let ids: Vec<ObjectId> = sim.world.objects().map(|(id, _)| id.clone()).collect();

@@ -148,8 +148,8 @@ async fn looking_around(minor: &str) {
     assert_eq!(kubectl.ok(&["get", "--raw", "/readyz"], "").await.trim(), "ok");
     let missing = kubectl.fails(1, &["get", "cm", "none"], "").await;
     assert!(missing.contains("Error from server (NotFound): configmaps \"none\" not found"), "{missing}");
-    let unknown = kubectl.fails(1, &["get", "jobs"], "").await;
-    assert!(unknown.contains("doesn't have a resource type \"jobs\""), "{unknown}");
+    let unknown = kubectl.fails(1, &["get", "statefulsets"], "").await;
+    assert!(unknown.contains("doesn't have a resource type \"statefulsets\""), "{unknown}");
 }
 
 async fn config_maps(minor: &str) {
