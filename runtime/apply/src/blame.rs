@@ -299,12 +299,75 @@ impl fmt::Display for Blame {
 
 #[cfg(test)]
 mod tests {
-    use super::hint;
+    use super::{Blame, dotted, hint, of_object, of_pod, responsible};
     use crate::failure::trouble;
     use serde_json::json;
 
     fn pod(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
-        json!({"status": {"containerStatuses": [{"name": "web", "restartCount": 2, "state": state, "lastState": last}]}})
+        json!({"spec": {"containers": [{"name": "web"}]}, "status": {"containerStatuses": [{"name": "web", "ready": false, "restartCount": 2, "state": state, "lastState": last}]}})
+    }
+
+    /// A Deployment with everything that can be responsible.
+    fn deployment() -> serde_json::Value {
+        let container = json!({
+            "name": "web", "image": "web:1", "command": ["serve"], "livenessProbe": {}, "readinessProbe": {}, "resources": {"limits": {"memory": "1Mi"}, "requests": {}},
+            "envFrom": [{"secretRef": {"name": "other"}}, {"configMapRef": {"name": "settings"}}],
+        });
+        let spec = json!({"containers": [{"name": "side", "image": "side:1"}, container], "nodeSelector": {"a": "b"}, "serviceAccountName": "robot"});
+        json!({"kind": "Deployment", "spec": {"template": {"spec": spec}}})
+    }
+
+    fn found(state: serde_json::Value, last: serde_json::Value, events: &[&str]) -> String {
+        let pod = pod(state, last);
+        let trouble = trouble(&pod);
+        let events = events.iter().map(|event| (*event).to_owned()).collect();
+        let mut blame = Blame { events, ..Blame::default() };
+        of_pod(&mut blame, &pod, trouble.as_ref());
+        dotted(responsible(&deployment(), &blame, trouble.as_ref()).first().map_or("", String::as_str))
+    }
+
+    #[test]
+    fn the_responsible_field_is_found_by_what_went_wrong() {
+        let waiting = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+        let ended = |code: i64, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason}});
+        let none = || json!({});
+        let web = "spec.template.spec.containers[1]";
+        let rows = [
+            (waiting("ErrImagePull", "manifest unknown"), none(), vec![], "image"),
+            (waiting("InvalidImageName", ""), none(), vec![], "image"),
+            (waiting("CreateContainerConfigError", "configmap \"settings\" not found"), none(), vec![], "envFrom[1].configMapRef.name"),
+            (waiting("RunContainerError", "no such file"), none(), vec![], "command"),
+            (waiting("CrashLoopBackOff", ""), ended(1, "Error"), vec![], "command"),
+            (waiting("CrashLoopBackOff", ""), ended(137, "OOMKilled"), vec![], "resources.limits.memory"),
+            (waiting("CrashLoopBackOff", ""), ended(143, "Error"), vec!["Unhealthy: Liveness probe failed: refused"], "livenessProbe"),
+            (json!({"running": {}}), none(), vec!["Unhealthy: Readiness probe failed: 500"], "readinessProbe"),
+        ];
+        for (state, last, events, field) in rows {
+            assert_eq!(found(state.clone(), last, &events), format!("{web}.{field}"), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_node_and_an_object_without_pods_are_explained_too() {
+        let unscheduled =
+            |words: &str| json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}]}});
+        let first = |words: &str| {
+            let pod = unscheduled(words);
+            let trouble = trouble(&pod);
+            let mut blame = Blame::default();
+            of_pod(&mut blame, &pod, trouble.as_ref());
+            dotted(responsible(&deployment(), &Blame { container: "web".to_owned(), ..blame }, trouble.as_ref()).first().map_or("", String::as_str))
+        };
+        assert_eq!(first("0/1 nodes are available: 1 didn't match Pod's node affinity/selector"), "spec.template.spec.nodeSelector");
+        assert_eq!(first("0/1 nodes are available: 1 Insufficient memory"), "spec.template.spec.containers[1].resources.requests");
+        let mut quota =
+            Blame { reason: "0 of 1 replicas updated (FailedCreate: exceeded quota: small)".to_owned(), container: "web".to_owned(), ..Blame::default() };
+        of_object(&mut quota, &deployment());
+        assert!(quota.hint.contains("ResourceQuota"), "{}", quota.hint);
+        assert_eq!(dotted(&responsible(&deployment(), &quota, None)[0]), "spec.template.spec.containers[1].resources");
+        let mut account = Blame { events: vec!["FailedCreate: serviceaccount \"robot\" not found".to_owned()], ..Blame::default() };
+        of_object(&mut account, &deployment());
+        assert_eq!(dotted(&responsible(&deployment(), &account, None)[0]), "spec.template.spec.serviceAccountName");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod apply;
 mod decode;
 mod defaults;
+mod jobs;
 mod laws;
 mod merge;
 mod openapi;

@@ -17,17 +17,26 @@ use crate::output::{closed, error_bytes, raw};
 use crate::select::{namespace, one};
 use crate::terminal::RawMode;
 
+/// How long a pod that is followed may take to begin.
+const STARTING: std::time::Duration = std::time::Duration::from_secs(120);
+const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// The pod that is meant: itself, or the first (ready ones first) of what owns pods.
 async fn pod(client: &Client, scope: &Scope, word: &str) -> Result<Value, Failure> {
+    find(client, scope, word).await?.ok_or_else(|| Failure::text(format!("{word} has no pods")))
+}
+
+/// The same; `None` when what owns pods has none.
+async fn find(client: &Client, scope: &Scope, word: &str) -> Result<Option<Value>, Failure> {
     let Some((kind, name)) = word.split_once('/') else {
         let found = client.get(&Resource::PODS, Some(&scope.namespace), word).await?;
-        return found.ok_or_else(|| missing(&Resource::PODS, word, &scope.namespace));
+        return found.map(Some).ok_or_else(|| missing(&Resource::PODS, word, &scope.namespace));
     };
     let (resource, name) = one(&[kind.to_owned(), name.to_owned()])?;
     let found = client.get(&resource, namespace(&resource, &scope.namespace), &name).await?;
     let object = found.ok_or_else(|| missing(&resource, &name, &scope.namespace))?;
     if resource.kind == "Pod" {
-        return Ok(object);
+        return Ok(Some(object));
     }
     let labels = object["spec"]["selector"]["matchLabels"].as_object().or_else(|| object["spec"]["selector"].as_object());
     let pairs = labels.map(|labels| labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect::<Vec<_>>());
@@ -35,7 +44,9 @@ async fn pod(client: &Client, scope: &Scope, word: &str) -> Result<Value, Failur
     let selector = selector.ok_or_else(|| Failure::text(format!("{word} selects no pods")))?;
     let pods = client.list(&Resource::PODS, Some(&scope.namespace), &ListParams::labels(selector)).await?.items;
     let ready = |pod: &Value| pod["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"));
-    pods.into_iter().max_by_key(ready).ok_or_else(|| Failure::text(format!("{word} has no pods")))
+    // Of several the youngest: a Job's last attempt is what people ask about.
+    let created = |pod: &Value| pod["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    Ok(pods.into_iter().max_by_key(|pod| (ready(pod), created(pod))))
 }
 
 fn name(pod: &Value) -> &str {
@@ -53,10 +64,31 @@ fn container(pod: &Value, wanted: Option<&str>) -> Result<String, Failure> {
     }
 }
 
+/// The pod, once its container has begun: who follows a Job that was just made loses no line because the pod is still on its way.
+async fn coming(client: &Client, args: &Logs) -> Result<Value, Failure> {
+    let deadline = tokio::time::Instant::now() + STARTING;
+    loop {
+        if tokio::time::Instant::now() > deadline {
+            return pod(client, &args.scope, &args.pod).await;
+        }
+        match find(client, &args.scope, &args.pod).await? {
+            Some(found) if has_begun(&found, &container(&found, args.container.as_deref())?) => return Ok(found),
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// A container has written, or could have; one that cannot start is not waited for.
+fn has_begun(pod: &Value, name: &str) -> bool {
+    let lists = ["containerStatuses", "initContainerStatuses"].iter().filter_map(|list| pod["status"][list].as_array()).flatten();
+    let status = lists.into_iter().find(|status| status["name"] == name);
+    status.is_some_and(|status| !matches!(status["state"]["waiting"]["reason"].as_str(), Some("ContainerCreating" | "PodInitializing")))
+}
+
 /// Prints a container's log.
 pub async fn logs(root: &Path, args: &Logs) -> Result<(), Failure> {
     let client = connect(root, &args.scope.target).await?;
-    let pod = pod(&client, &args.scope, &args.pod).await?;
+    let pod = if args.follow { coming(&client, args).await? } else { pod(&client, &args.scope, &args.pod).await? };
     let params = LogParams {
         container: Some(container(&pod, args.container.as_deref())?),
         follow: args.follow,
