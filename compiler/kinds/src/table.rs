@@ -431,4 +431,6 @@ const TABLE: &[KindInfo] = &[
     ),
     row!("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", &["sc"], &[], 0, "io.k8s.api.storage.v1.StorageClass"),
     row!("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment", &[], &[], STATUS, "io.k8s.api.storage.v1.VolumeAttachment"),
+    // The one kind that is strake's own.
+    row!("strake.dev", "v1", "Sync", "syncs", "sync", &[], &[], NAMESPACED | STATUS | SUPPORTED, "dev.strake.v1.Sync"),
 ];

@@ -15,6 +15,7 @@ mod pod;
 mod probe;
 mod selector;
 mod service;
+pub mod sync;
 mod update;
 mod workload;
 
@@ -117,6 +118,10 @@ pub fn object(object: &Value, kind: &KindInfo) -> Vec<Invalid> {
         ("", "Event") => meta::event(root, &at, &mut findings),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(root, &at, &mut findings),
         ("", "Node") => pod::taints(spec, &spec_at, &mut findings),
+        ("strake.dev", "Sync") => match spec {
+            Some(spec) => sync::spec(spec, &spec_at, &mut findings),
+            None => findings.required(&spec_at, "the address of a git repository must be given in url"),
+        },
         ("coordination.k8s.io", "Lease") => meta::lease(spec, &spec_at, &mut findings),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! What the server itself adds to an object and holds on to: identity, times, generation, the parts a client may not write.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use strake_kinds::{KindInfo, decode, default, validate};
 
 use crate::meta;
@@ -33,7 +33,7 @@ fn keeps_status(kind: &KindInfo) -> bool {
 
 /// Kinds that count changes of what is wanted.
 fn has_generation(kind: &KindInfo) -> bool {
-    matches!(kind.group, "apps" | "batch" | "discovery.k8s.io" | "autoscaling" | "networking.k8s.io" | "policy")
+    matches!(kind.group, "apps" | "batch" | "discovery.k8s.io" | "autoscaling" | "networking.k8s.io" | "policy" | "strake.dev")
 }
 
 fn refuse(kind: &KindInfo, object: &Value, findings: Vec<validate::Invalid>) -> Answer<()> {
@@ -98,23 +98,9 @@ fn settle(kind: &KindInfo, object: &mut Value) {
 
 /// What admission does in a cluster: policies that are not the kind's own rules.
 fn admit(kind: &KindInfo, object: &mut Value, old: Option<&Value>) -> Answer<()> {
+    default::admit(kind, object, old);
     match (kind.group, kind.kind) {
-        ("", "Pod") if old.is_none() => {
-            let Some(spec) = object["spec"].as_object_mut() else { return Ok(()) };
-            let account = spec.get("serviceAccountName").or(spec.get("serviceAccount")).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let account = account.unwrap_or("default").to_owned();
-            spec.insert("serviceAccountName".to_owned(), account.clone().into());
-            spec.insert("serviceAccount".to_owned(), account.into());
-            let class = default::qos_class(spec);
-            object["status"] = json!({"phase": "Pending", "qosClass": class});
-        }
-        // Only the server knows the uid that the selector names.
-        ("batch", "Job") if old.is_none() => default::generate_selector(object),
         ("", "Service") => {
-            if let Some(old) = old {
-                retype(object, old);
-                hold(object, old);
-            }
             // Anybody who may write Services could otherwise draw traffic for any address to their pods (CVE-2020-8554).
             let given = |object: &Value| object["spec"]["externalIPs"].as_array().filter(|list| !list.is_empty()).cloned();
             if given(object).is_some() && given(object) != old.and_then(given) {
@@ -124,58 +110,6 @@ fn admit(kind: &KindInfo, object: &mut Value, old: Option<&Value>) -> Answer<()>
         _ => {}
     }
     Ok(())
-}
-
-/// A Service that changes its type loses what only the former type has, unless the client sets it anew.
-fn retype(object: &mut Value, old: &Value) {
-    let kind = |service: &Value| service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    let (before, now) = (kind(old), kind(object));
-    if before == now {
-        return;
-    }
-    let outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    let mut gone: Vec<&str> = Vec::new();
-    if outside(&before) && !outside(&now) {
-        gone.extend(["externalTrafficPolicy", "healthCheckNodePort"]);
-        let held: Vec<&Value> = old["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]).collect();
-        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-            if port.get("nodePort").is_some_and(|number| held.contains(&number)) {
-                port.shift_remove("nodePort");
-            }
-        }
-    }
-    if before == "LoadBalancer" {
-        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
-    }
-    if now == "ExternalName" {
-        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
-    }
-    let Some(spec) = object["spec"].as_object_mut() else { return };
-    spec.retain(|name, value| !gone.contains(&name.as_str()) || old["spec"][name] != *value);
-}
-
-/// A Service that is written without its address or node ports keeps those that it has.
-fn hold(object: &mut Value, old: &Value) {
-    let kind = |service: &Value| service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    let empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
-    if kind(old) == "ExternalName" || kind(object) == "ExternalName" || !object["spec"].is_object() {
-        return;
-    }
-    if empty(&object["spec"]["clusterIP"]) && object["spec"]["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
-        for field in ["clusterIP", "clusterIPs"] {
-            object["spec"][field] = old["spec"][field].clone();
-        }
-    }
-    if matches!(kind(object).as_str(), "NodePort" | "LoadBalancer") {
-        let before = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-        let protocol = |port: &Value| port["protocol"].as_str().unwrap_or("TCP").to_owned();
-        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten().filter(|port| port["nodePort"].as_i64().unwrap_or_default() == 0) {
-            let same = before.iter().find(|other| other["port"] == port["port"] && protocol(other) == protocol(port));
-            if let Some(number) = same.map(|other| &other["nodePort"]).filter(|number| !number.is_null()) {
-                port["nodePort"] = number.clone();
-            }
-        }
-    }
 }
 
 fn keep(object: &mut Value, old: &Value, field: &str) {

@@ -143,6 +143,7 @@ fn columns(kind: &KindInfo) -> &'static [Column] {
         ("", "ServiceAccount") => cluster::SERVICE_ACCOUNTS,
         ("", "Event") => cluster::EVENTS,
         ("coordination.k8s.io", "Lease") => cluster::LEASES,
+        ("strake.dev", "Sync") => cluster::SYNCS,
         _ => OTHERS,
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod controllers;
 mod error;
 mod events;
+mod hooks;
 mod kubeconfig;
 mod listen;
 mod lock;
@@ -13,6 +14,7 @@ mod serve;
 mod stop;
 
 pub use error::ClusterError;
+pub use hooks::{HookAnswer, HookRequest, Hooks, serve_hooks};
 pub use lock::{Holder, holder, make_private};
-pub use serve::{Options, serve};
+pub use serve::{Beside, Options, serve};
 pub use stop::{Stopped, is_left, stop};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use strake_api::{ApiOptions, ApiServer, router};
 use strake_client::Client;
 use strake_container::{Executor, LinuxExecutor};
@@ -37,11 +38,14 @@ pub struct Options {
     pub listen: SocketAddr,
 }
 
+/// What runs beside the controllers, for as long as the cluster does: it gets the same way into the API.
+pub type Beside = Box<dyn FnOnce(Client) -> BoxFuture<'static, ()> + Send>;
+
 /// Runs a cluster until SIGTERM or SIGINT. Its pods go on afterwards, unless [`crate::stop`] asked for the end.
 ///
 /// # Errors
 /// Whatever keeps it from starting; nothing is left behind then.
-pub fn serve(options: Options) -> Result<(), ClusterError> {
+pub fn serve(options: Options, beside: Option<Beside>) -> Result<(), ClusterError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).max_blocking_threads(BLOCKING_THREADS).enable_all().build();
     let runtime = runtime.map_err(|source| ClusterError::System { action: "start a runtime", source })?;
     let result = runtime.block_on(async {
@@ -49,7 +53,7 @@ pub fn serve(options: Options) -> Result<(), ClusterError> {
         let signals = Signals::listen()?;
         let lock = ServeLock::take(&options.root)?;
         let _ = fs::remove_file(stop::marker(&options.root));
-        run(&options, lock, signals).await
+        run(&options, beside, lock, signals).await
     });
     runtime.shutdown_background();
     result
@@ -102,7 +106,7 @@ fn certificate_names(node: &str) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-async fn run(options: &Options, mut lock: ServeLock, mut signals: Signals) -> Result<(), ClusterError> {
+async fn run(options: &Options, beside: Option<Beside>, mut lock: ServeLock, mut signals: Signals) -> Result<(), ClusterError> {
     let root = options.root.as_path();
     let failed = |source| ClusterError::Listen { address: options.listen, source };
     // First of all: a port in use must not leave anything made.
@@ -138,12 +142,16 @@ async fn run(options: &Options, mut lock: ServeLock, mut signals: Signals) -> Re
     lock.note(&address.to_string(), network.hindrances().iter().map(ToString::to_string).collect())?;
     tracing::info!("the API answers at https://{address}");
 
+    let beside_client = client.clone();
     tokio::spawn(controllers::run(client.clone()));
     tokio::spawn(scheduler::run(client.clone()));
     let parts =
         strake_node::Parts { root: root.to_owned(), name: node, client, store, executor: executor.clone() as Arc<dyn Executor>, network: network.clone() };
     let node = strake_node::Node::start(parts).await.map_err(ClusterError::Node)?;
     access.set(node.clone());
+    if let Some(beside) = beside {
+        tokio::spawn(beside(beside_client));
+    }
     signals.any().await;
     if stop::marker(root).exists() {
         tracing::info!("stopping the pods");

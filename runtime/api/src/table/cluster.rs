@@ -30,6 +30,36 @@ pub(super) const SERVICE_ACCOUNTS: &[Column] = &[NAME, number("Secrets", |object
 
 pub(super) const LEASES: &[Column] = &[NAME, column("Holder", |object, _| text(&object["spec"], "holderIdentity").into()), AGE];
 
+pub(super) const SYNCS: &[Column] = &[
+    NAME,
+    wide("Repository", |sync, _| or_none(text(&sync["spec"], "url"))),
+    wide("Path", |sync, _| or_none(text(&sync["spec"], "path"))),
+    column("Ready", |sync, _| ready(sync, "status", "Unknown").into()),
+    column("Revision", |sync, _| or_none(revision(sync).as_str())),
+    AGE,
+    column("Message", |sync, _| message(sync).into()),
+];
+
+fn message(sync: &Value) -> String {
+    let message = ready(sync, "message", "");
+    if sync["spec"]["suspend"] == true { format!("paused; {message}") } else { message.to_owned() }
+}
+
+/// What a Sync's condition says of the repository and what runs.
+fn ready<'a>(sync: &'a Value, field: &str, otherwise: &'a str) -> &'a str {
+    let mut conditions = sync["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == "Ready").and_then(|condition| condition[field].as_str()).unwrap_or(otherwise)
+}
+
+/// The commit that runs, short, after the tag that it has been chosen by.
+fn revision(sync: &Value) -> String {
+    let status = &sync["status"];
+    let commit = text(status, "lastAppliedRevision");
+    let short: String = commit.chars().take(12).collect();
+    let tag = &status["lockedTag"];
+    if !commit.is_empty() && text(tag, "revision") == commit { format!("{}@{short}", text(tag, "name")) } else { short }
+}
+
 pub(super) const EVENTS: &[Column] = &[
     column("Last Seen", last_seen),
     column("Type", |event, _| text(event, "type").into()),

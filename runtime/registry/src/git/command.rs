@@ -62,6 +62,8 @@ pub(super) struct Git<'a> {
     pinned: Option<String>,
     /// `http.URL.extraHeader=Authorization: …`.
     header: Option<(String, String)>,
+    /// The repository is of this machine.
+    local: bool,
 }
 
 impl<'a> Git<'a> {
@@ -73,6 +75,7 @@ impl<'a> Git<'a> {
             GitScheme::Https => 443,
             GitScheme::Ssh => 22,
             GitScheme::Git => 9418,
+            GitScheme::File => return Ok(Git { url, options, pinned: None, header: None, local: true }),
         };
         let (host, port) = (reference.host.trim_start_matches('[').trim_end_matches(']'), reference.port.unwrap_or(default_port));
         // A name that only the configuration of ssh, or a proxy, knows.
@@ -93,7 +96,7 @@ impl<'a> Git<'a> {
         if reference.scheme == GitScheme::Ssh && !options.ssh {
             return Err(GitError::SshNotAllowed { url });
         }
-        Ok(Git { url, options, pinned, header })
+        Ok(Git { url, options, pinned, header, local: false })
     }
 
     /// A command on the repository at `dir`, not started.
@@ -105,10 +108,15 @@ impl<'a> Git<'a> {
         let off = [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_ATTR_NOSYSTEM", "1"), ("GIT_NO_REPLACE_OBJECTS", "1"), ("GIT_TERMINAL_PROMPT", "0")];
         let rules = [("GIT_ASKPASS", "/bin/false"), ("SSH_ASKPASS", "/bin/false"), ("GIT_PROTOCOL_FROM_USER", "0")];
         command.envs(none).envs(off).envs(rules);
-        command.env("GIT_ALLOW_PROTOCOL", if self.options.ssh { "http:https:git:ssh" } else { "http:https:git" });
+        let protocols = match (self.local, self.options.ssh) {
+            (true, _) => "file",
+            (false, true) => "http:https:git:ssh",
+            (false, false) => "http:https:git",
+        };
+        command.env("GIT_ALLOW_PROTOCOL", protocols);
         if self.options.ssh {
-            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30").env("GIT_SSH_VARIANT", "ssh");
-            command.envs(self.options.agent.as_ref().map(|socket| ("SSH_AUTH_SOCK", socket)));
+            command.env("GIT_SSH_COMMAND", self.ssh()).env("GIT_SSH_VARIANT", "ssh");
+            command.envs(self.options.agent.as_ref().filter(|_| self.options.identity.is_none()).map(|socket| ("SSH_AUTH_SOCK", socket)));
         }
         // Headers in the environment: other users see a process's arguments.
         if let Some((name, value)) = &self.header {
@@ -124,6 +132,18 @@ impl<'a> Git<'a> {
             command.arg(argument);
         }
         command
+    }
+
+    /// ssh with the keys that it was given, else with those of whoever runs this.
+    fn ssh(&self) -> String {
+        let mut words = "ssh -o BatchMode=yes -o ConnectTimeout=30".to_owned();
+        if let Some(path) = &self.options.identity {
+            words.push_str(&format!(" -i {} -o IdentitiesOnly=yes", path.display()));
+        }
+        if let Some(path) = &self.options.known_hosts {
+            words.push_str(&format!(" -o UserKnownHostsFile={} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes", path.display()));
+        }
+        words
     }
 
     /// Runs a command to its end.

@@ -6,6 +6,7 @@ mod command;
 mod repository;
 mod submodules;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -25,6 +26,10 @@ pub struct GitOptions {
     pub ssh: bool,
     /// The socket of the agent that ssh asks.
     pub agent: Option<PathBuf>,
+    /// The private key that ssh uses, and no other one. No blanks or quotes in the path.
+    pub identity: Option<PathBuf>,
+    /// The keys of machines that ssh trusts, instead of those that this machine knows. No blanks or quotes in the path.
+    pub known_hosts: Option<PathBuf>,
     /// The value of the header `Authorization` for the host of the repository, over http and https.
     pub authorization: Option<Arc<str>>,
     /// How long one command of git may take.
@@ -34,7 +39,7 @@ pub struct GitOptions {
 impl Default for GitOptions {
     /// No ssh, no login, half an hour.
     fn default() -> Self {
-        GitOptions { ssh: false, agent: None, authorization: None, timeout: Duration::from_secs(1800) }
+        GitOptions { ssh: false, agent: None, identity: None, known_hosts: None, authorization: None, timeout: Duration::from_secs(1800) }
     }
 }
 
@@ -101,6 +106,25 @@ pub async fn resolve_commit(reference: &GitReference, options: &GitOptions) -> R
         }
         _ => Ok(commit),
     }
+}
+
+/// What the repository's references mean now: full names, with `HEAD`. A tag with a message stands for its commit.
+///
+/// # Errors
+/// When the repository cannot be asked.
+pub async fn list_references(reference: &GitReference, options: &GitOptions) -> Result<BTreeMap<String, String>, GitError> {
+    repository::list(reference, options).await
+}
+
+/// Whether `ancestor` is part of the last hundred or so generations of `commit`'s history. `directory` must not exist, and is removed again.
+///
+/// # Errors
+/// When the history cannot be fetched.
+pub async fn has_ancestor(reference: &GitReference, commit: &str, ancestor: &str, directory: &Path, options: &GitOptions) -> Result<bool, GitError> {
+    let outcome = repository::has_ancestor(reference, commit, ancestor, directory, options).await;
+    // What stays is removed with the caller's directory.
+    let _ = tokio::fs::remove_dir_all(directory).await;
+    outcome
 }
 
 /// Writes the files of a commit (and of the repositories inside it) into `directory`, which must be empty; with `keep_git_dir` also a `.git` with that one commit.

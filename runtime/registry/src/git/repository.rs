@@ -1,5 +1,6 @@
 //! One commit of a repository: found, fetched, unpacked.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -21,18 +22,57 @@ pub(super) struct Repository<'a> {
     dir: PathBuf,
 }
 
+/// How many generations of a history are looked at.
+const GENERATIONS: &str = "--depth=100";
+
+/// All references of the remote. A tag with a message stands for its commit.
+pub(super) async fn list(reference: &GitReference, options: &GitOptions) -> Result<BTreeMap<String, String>, GitError> {
+    let git = Git::reach(reference, options).await?;
+    listed(&git, reference).await
+}
+
+async fn listed(git: &Git<'_>, reference: &GitReference) -> Result<BTreeMap<String, String>, GitError> {
+    let listed = git.run("ask", None, &["ls-remote", "--", &reference.remote]).await?;
+    let text = String::from_utf8_lossy(&listed);
+    let is_commit = |id: &&str| matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut found = BTreeMap::new();
+    let mut peeled = Vec::new();
+    for (id, name) in text.lines().filter_map(|line| line.split_once('\t')).filter(|(id, _)| is_commit(id)) {
+        match name.strip_suffix("^{}") {
+            Some(tag) => peeled.push((tag.to_owned(), id.to_owned())),
+            None => drop(found.insert(name.to_owned(), id.to_owned())),
+        }
+    }
+    found.extend(peeled);
+    Ok(found)
+}
+
 /// The commit of a branch, a tag or HEAD, as the remote has it now.
 pub(super) async fn ask(reference: &GitReference, options: &GitOptions) -> Result<String, GitError> {
     let git = Git::reach(reference, options).await?;
     let wanted = reference.reference.as_deref().unwrap_or("HEAD");
-    let listed = git.run("ask", None, &["ls-remote", "--", &reference.remote]).await?;
-    let text = String::from_utf8_lossy(&listed);
-    let found = |name: &str| text.lines().filter_map(|line| line.split_once('\t')).find(|(_, known)| *known == name).map(|(id, _)| id.to_owned());
+    let found = listed(&git, reference).await?;
     let full = if wanted == "HEAD" || wanted.starts_with("refs/") { wanted.to_owned() } else { format!("refs/{wanted}") };
-    // As git prefers: what is named in full, then branches, then tags; a tag with a message stands for its commit.
-    let names = [format!("{full}^{{}}"), full, format!("refs/heads/{wanted}"), format!("refs/tags/{wanted}^{{}}"), format!("refs/tags/{wanted}")];
-    let commit = names.iter().find_map(|name| found(name)).filter(|id| matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    // As git prefers: what is named in full, then branches, then tags.
+    let names = [full, format!("refs/heads/{wanted}"), format!("refs/tags/{wanted}")];
+    let commit = names.iter().find_map(|name| found.get(name).cloned());
     commit.ok_or_else(|| GitError::Reference { url: git.url.clone(), reference: wanted.to_owned() })
+}
+
+/// Whether one commit comes before another.
+pub(super) async fn has_ancestor(reference: &GitReference, commit: &str, ancestor: &str, dir: &Path, options: &GitOptions) -> Result<bool, GitError> {
+    let git = Git::reach(reference, options).await?;
+    let format = if commit.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+    git.run("prepare", None, &["init", "--quiet", "--bare", "--template=", format, "--", &dir.display().to_string()]).await?;
+    let always = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance"];
+    // Commits without their files, from servers that can do that.
+    let history = [&always[..], &[GENERATIONS, "--filter=tree:0", "--", &reference.remote, commit]].concat();
+    if !git.output(Some(dir), &history).await?.status.success() {
+        let everything = [&always[..], &["--", &reference.remote, "+refs/*:refs/*"]].concat();
+        git.run("fetch", Some(dir), &everything).await?;
+    }
+    // A commit that is not there is none that comes before.
+    Ok(git.output(Some(dir), &["merge-base", "--is-ancestor", "--", ancestor, commit]).await?.status.success())
 }
 
 impl<'a> Repository<'a> {
