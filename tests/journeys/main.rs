@@ -24,3 +24,5 @@ mod repositories;
 mod review;
 mod rollout;
 mod shells;
+mod watch;
+mod sync;

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use strake_tests::{World, needs};
 
 /// A repository `NAME.git` below `served`, made by a script in its work tree.
-fn repository(world: &World, name: &str, script: &str) {
+pub fn repository(world: &World, name: &str, script: &str) {
     let begin = format!(
         "set -e; mkdir -p work/{name} served; cd work/{name}; git init -q -b main . 2>/dev/null || true; git config user.name t; git config user.email t@t"
     );
@@ -17,7 +17,7 @@ fn repository(world: &World, name: &str, script: &str) {
     sh(world, &format!("{begin}; {script}; {end}"));
 }
 
-fn sh(world: &World, script: &str) -> String {
+pub fn sh(world: &World, script: &str) -> String {
     let mut command = world.command("sh");
     command.args(["-c", script]).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_ALLOW_PROTOCOL", "file");
     let output = command.output().expect("a shell");
@@ -38,10 +38,10 @@ fn app(world: &World) -> String {
 }
 
 /// A server that ends with the test.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
-    fn start(world: &World, program: &str, args: &[&str], port: u16) -> Server {
+    pub fn start(world: &World, program: &str, args: &[&str], port: u16) -> Server {
         let mut command = world.command(program);
         let server = Server(command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a server"));
         let listening = format!(":{port:04X} 00000000:0000 0A");
@@ -54,7 +54,7 @@ impl Server {
         panic!("the server does not start");
     }
 
-    fn git(world: &World) -> Server {
+    pub fn git(world: &World) -> Server {
         let base = format!("--base-path={}", world.path("served").display());
         // The program itself: `git daemon` would be another process that stays when this one is ended.
         let program = format!("{}/git-daemon", sh(world, "git --exec-path"));

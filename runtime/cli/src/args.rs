@@ -2,6 +2,10 @@
 
 mod bake;
 mod build;
+mod ci;
+mod dev;
+mod history;
+mod sync;
 
 use std::path::PathBuf;
 
@@ -9,6 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bake::Bake;
 pub use build::Build;
+pub use ci::Ci;
+pub use dev::{PortForward, Up};
+pub use history::{Drift, History, Rollback, SetArgs, Status};
+pub use sync::{Follow, Sync, SyncList, SyncName, SyncNow, SyncStatus, SyncVerb};
 
 /// Builds images from Dockerfiles, plans and applies Kubernetes manifests, and runs them.
 #[derive(Parser, Debug)]
@@ -47,9 +55,24 @@ pub enum Command {
     /// Show what apply would change (exit code 2 when there is something)
     Diff(Diff),
     /// Start the cluster when none runs, build, apply, and show what runs
-    Up(Apply),
+    Up(Up),
+    /// Check, build, push, and plan or apply, as the pipeline asks for it
+    Ci(Box<Ci>),
     /// Delete what a directory applied
     Down(Down),
+    /// List what was applied, when, by whom and how it ended
+    History(History),
+    /// Go back to what was deployed before
+    Rollback(Rollback),
+    /// Show what in the cluster is not as it was applied (exit code 2 when there is something)
+    Drift(Drift),
+    /// Show how a set is, from its objects to their containers
+    Status(Status),
+    /// Follow a git repository: build, apply and report each new commit
+    Sync(Box<Sync>),
+    /// Builds and applies one commit for a sync
+    #[command(hide = true)]
+    SyncWorker,
     /// Run the cluster in the foreground
     Serve(Serve),
     /// Stop the cluster: pods, network and processes
@@ -65,6 +88,8 @@ pub enum Command {
     Logs(Logs),
     /// Run a command in a container
     Exec(Exec),
+    /// Forward ports of this machine to pods
+    PortForward(PortForward),
     /// Delete objects
     Delete(Delete),
     /// Set the number of replicas
@@ -124,9 +149,12 @@ pub enum FindingsFormat {
 /// What to compile.
 #[derive(Args, Debug, Clone)]
 pub struct Input {
-    /// The directory with Dockerfiles and manifests
+    /// A directory with Dockerfiles and manifests, a file, `-` (manifests from stdin), or a git repository: URL.git#REF:PATH
     #[arg(value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+    /// More of them
+    #[arg(value_name = "DIR")]
+    pub more: Vec<PathBuf>,
     /// Namespace of objects that name none [default: strake.yaml's, or default]
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -158,6 +186,7 @@ impl Input {
     pub fn of(dir: &std::path::Path, build_args: &[String]) -> Input {
         Input {
             dir: dir.to_owned(),
+            more: Vec::new(),
             namespace: None,
             env: None,
             values: Vec::new(),
@@ -247,12 +276,29 @@ impl Target {
     }
 }
 
+/// How an apply tells what it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EventsFormat {
+    /// For people
+    #[default]
+    Text,
+    /// An event a line, as JSON, on the standard output; the last one is `done` or `failed`
+    Json,
+}
+
 /// strake apply, strake up
 #[derive(Args, Debug, Clone)]
-#[command(after_help = "Examples:
+#[command(after_help = "Objects begin as soon as what they need is there: what they refer to, and what annotations say (strake.dev/depends-on, those of kapp and cli-utils, sync
+waves and hooks of Argo CD, hooks of Helm). Jobs with strake.dev/hook: before or after run to their end before or after the rest. One apply of a set goes on
+at a time; after a crash or Ctrl-C the same command goes on where it was.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 applied but not healthy, 4 the saved plan is stale, 5 another apply has the set's lock, 130 interrupted.
+
+Examples:
   strake apply deploy/
   strake apply plan.json
-  strake apply deploy/ --context production")]
+  strake apply deploy/ --context production
+  strake apply deploy/ --lock-wait 0 -o json")]
 pub struct Apply {
     #[command(flatten)]
     pub input: Input,
@@ -270,12 +316,30 @@ pub struct Apply {
     /// Delete and make anew what has a change that cannot be made in place
     #[arg(long)]
     pub replace: bool,
-    /// Return without waiting for health
+    /// Return without waiting for health; what something else comes after is still waited for
     #[arg(long)]
     pub no_wait: bool,
-    /// How long to wait for health
+    /// How long an object may take to get healthy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
+    /// How long to wait for another apply of the same set; after that the exit code is 5
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub lock_wait: u64,
+    /// How many failures of its containers each replica may have before the rollout counts as lost
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub failures_per_replica: u32,
+    /// Give a rollout up only at its timeout, whatever happens before
+    #[arg(long)]
+    pub until_deadline: bool,
+    /// Do not show what containers write while they start
+    #[arg(long)]
+    pub no_logs: bool,
+    /// How to tell what happens
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: EventsFormat,
+    /// How many revisions stay in the set's history (0: keep none)
+    #[arg(long, value_name = "NUMBER", default_value_t = strake_apply::history::KEEP)]
+    pub keep_revisions: usize,
     /// How to show progress
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
@@ -299,12 +363,20 @@ pub struct Diff {
 
 /// strake down
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  strake down deploy/\n  strake down --set shop")]
+#[command(after_help = "What needs others goes before what it needs; history and inventory go last. What holds data or objects of others stays, and is named, unless --all is given.
+
+Examples:
+  strake down deploy/
+  strake down --set shop
+  strake down --set shop --all --context production")]
 pub struct Down {
     #[command(flatten)]
     pub input: Input,
     #[command(flatten)]
     pub target: Target,
+    /// Delete also what holds data or objects of others: volume claims and volumes, namespaces, definitions of kinds
+    #[arg(long)]
+    pub all: bool,
     /// How long to wait until everything is gone
     #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     pub timeout: u64,
@@ -317,6 +389,9 @@ pub struct Serve {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
     pub listen: std::net::SocketAddr,
+    /// Where webhooks of git forges are heard: http://ADDRESS:PORT/hooks/NAMESPACE/NAME of a sync. Plain HTTP, for a reverse proxy
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub hooks: Option<std::net::SocketAddr>,
     /// Return once the API answers, and go on in the background
     #[arg(long)]
     pub detach: bool,

@@ -4,12 +4,15 @@ mod args;
 mod commands;
 mod connect;
 mod failure;
+mod inputs;
 mod interrupt;
 mod output;
 mod overlay;
 mod progress;
 mod project;
+mod sealed;
 mod select;
+mod sync;
 mod terminal;
 
 use std::ffi::OsString;
@@ -62,7 +65,8 @@ fn log_to_stderr(cli: &Cli) {
         _ => "debug",
     };
     let own: String = match cli.verbose {
-        0 | 1 => names.iter().map(|name| format!(",strake_{name}={ours}")).collect(),
+        // This program's own name is the beginning of all of them: it counts where none of them fits.
+        0 | 1 => names.iter().map(|name| format!(",strake_{name}={ours}")).chain([format!(",strake::sync={ours}")]).collect(),
         _ => String::new(),
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("STRAKE_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level}{own}")));
@@ -82,9 +86,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plan(args) => commands::plan::plan(root, &args),
         Command::Check(args) => commands::check::run(root, &args),
         Command::Apply(args) => commands::apply::apply(root, &args),
-        Command::Up(args) => commands::apply::up(root, &args),
+        Command::Up(args) if args.watch => commands::dev::run(root, &args),
+        Command::Up(args) => commands::apply::up(root, &args.apply),
+        Command::Ci(args) => commands::ci::run(root, &args),
         Command::Diff(args) => commands::apply::diff(root, &args),
         Command::Down(args) => commands::apply::down(root, &args),
+        Command::History(args) => commands::history::history(root, &args),
+        Command::Rollback(args) => commands::history::rollback(root, &args),
+        Command::Drift(args) => commands::status::drift(root, &args),
+        Command::Status(args) => commands::status::status(root, &args),
+        Command::Sync(args) => commands::sync::run(root, &args),
+        Command::SyncWorker => sync::worker::run(root),
         Command::Serve(args) => commands::serve::serve(root, &args),
         Command::Stop => commands::serve::stop(root),
         Command::Kubeconfig(args) => commands::serve::kubeconfig(root, &args),
@@ -100,6 +112,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Describe(args) => interrupt::wait(commands::describe::run(root, &args)),
         Command::Logs(args) => interrupt::wait(commands::stream::logs(root, &args)),
         Command::Exec(args) => interrupt::wait(commands::stream::exec(root, &args)),
+        Command::PortForward(args) => interrupt::wait(commands::forward::run(root, &args)),
         Command::Delete(args) => interrupt::wait(commands::write::delete(root, &args)),
         Command::Scale(args) => interrupt::wait(commands::write::scale(root, &args)),
         Command::Rollout(args) => interrupt::wait(commands::rollout::run(root, &args)),

@@ -1,0 +1,118 @@
+//! The controller of Syncs inside `strake serve`: one follower an object.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use strake_client::{Change, Client, ListParams, Resource};
+use tokio::sync::{Notify, watch};
+
+use super::follower::{Follower, Keeper, resource};
+use super::hooks::{self, Door};
+use super::keys::Keys;
+use super::{Context, Key};
+use crate::args::Target;
+
+/// A follower, seen from outside.
+struct Known {
+    objects: watch::Sender<Arc<Value>>,
+    nudge: Arc<Notify>,
+}
+
+/// Everybody who is followed.
+#[derive(Clone, Default)]
+pub struct Followers(Arc<Mutex<BTreeMap<Key, Known>>>);
+
+impl Followers {
+    /// The object of a Sync and the bell of its follower.
+    pub fn find(&self, key: &Key) -> Option<(Arc<Value>, Arc<Notify>)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).map(|known| (known.objects.borrow().clone(), known.nudge.clone()))
+    }
+
+    fn take(&self, context: &Arc<Context>, client: &Client, object: Arc<Value>) {
+        let key = Key::of(&object);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&key).filter(|known| known.objects.borrow()["metadata"]["uid"] == object["metadata"]["uid"]) {
+            // What the follower itself has written is no news.
+            let wanted = |object: &Value| (object["spec"].clone(), object["metadata"]["annotations"].clone(), object["metadata"]["generation"].clone());
+            if wanted(&known.objects.borrow()) != wanted(&object) {
+                known.objects.send_replace(object);
+            }
+            return;
+        }
+        let (objects, received) = watch::channel(object);
+        let nudge = Arc::new(Notify::new());
+        let keys = Keys::Cluster(client.clone(), key.namespace.clone());
+        let follower = Follower::new(context.clone(), keys, Keeper::Object, received, nudge.clone());
+        tokio::spawn(follower.run(|_, _| {}));
+        known.insert(key, Known { objects, nudge });
+    }
+
+    /// The follower learns of it when it looks next; what it applied stays.
+    fn drop(&self, object: &Value) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&Key::of(object));
+    }
+
+    /// A Secret has changed: whoever uses it may get on now.
+    fn ring(&self, secret: &Value) {
+        let Key { namespace, name } = Key::of(secret);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, known) in known.iter().filter(|(key, _)| key.namespace == namespace) {
+            let object = known.objects.borrow();
+            let uses = |place: &Value| place["secretRef"]["name"] == name.as_str();
+            if uses(&object["spec"]) || uses(&object["spec"]["report"]) {
+                known.nudge.notify_one();
+            }
+        }
+    }
+}
+
+/// Follows every Sync of the cluster until the task is dropped; hears webhooks when it is told where.
+pub async fn run(root: PathBuf, client: Client, hooks: Option<std::net::TcpListener>) {
+    if let Err(error) = strake_cluster::make_private(&root, "sync") {
+        tracing::error!("no repository is followed: cannot make {}: {error}", root.join("sync").display());
+        return;
+    }
+    let context = Context::new(root, Some(client.clone()), Target::default());
+    let followers = Followers::default();
+    if let Some(listener) = hooks {
+        let door = Door::Cluster(client.clone(), followers.clone());
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(tokio::spawn(strake_cluster::serve_hooks(listener, hooks::heed(door)))),
+            Err(error) => tracing::error!("webhooks cannot be heard: {error}"),
+        }
+    }
+    let mut syncs = client.reflect(&resource(), None, &ListParams::default());
+    let mut secrets = client.reflect(&Resource::SECRETS, None, &ListParams::default());
+    let mut secrets_known = false;
+    loop {
+        tokio::select! {
+            change = syncs.next() => match change {
+                Some(Change::Applied(object)) if object["metadata"]["deletionTimestamp"].is_null() => followers.take(&context, &client, object),
+                Some(Change::Applied(object) | Change::Deleted(object)) => followers.drop(&object),
+                Some(Change::Synced) => {}
+                None => return,
+            },
+            change = secrets.next() => match change {
+                // Those that were there before are no news.
+                Some(Change::Applied(secret)) if secrets_known => followers.ring(&secret),
+                Some(Change::Synced) => secrets_known = true,
+                Some(_) => {}
+                None => return,
+            },
+        }
+    }
+}
+
+/// Opens the door for webhooks.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
