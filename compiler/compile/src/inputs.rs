@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use strake_kustomize::Tree;
 use strake_oci::Platform;
+use strake_sops::Opened;
 
 use crate::config::ImageConfig;
 
@@ -20,12 +21,14 @@ pub struct Inputs {
     pub overlay: Option<Overlay>,
     /// Dockerfiles.
     pub dockerfiles: Vec<Dockerfile>,
+    /// What stands in those of the manifests and values that are encrypted, by path.
+    pub sealed: BTreeMap<String, Opened>,
     /// Everything else.
     pub options: Options,
 }
 
 /// A file with Kubernetes objects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Manifest {
     /// The path as the user would type it.
     pub path: String,

@@ -10,13 +10,7 @@ const CLOSE: &str = "}}";
 
 /// Puts parameters in the place of `${{ name }}`. A text that is nothing else becomes the parameter with its type; inside a longer text a parameter must be a
 /// text, a number or a flag. Keys are left as they are. The result stands where the parameter was used. Names that were used are added to `used`.
-pub(crate) fn substitute(
-    sources: &Sources,
-    node: &mut Node,
-    values: &BTreeMap<String, Node>,
-    used: &mut BTreeSet<String>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
+pub(crate) fn substitute(sources: &Sources, node: &mut Node, values: &BTreeMap<String, Node>, used: &mut BTreeSet<String>, diagnostics: &mut Vec<Diagnostic>) {
     match &mut node.kind {
         Kind::Sequence(items) => items.iter_mut().for_each(|item| substitute(sources, item, values, used, diagnostics)),
         Kind::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| substitute(sources, value, values, used, diagnostics)),

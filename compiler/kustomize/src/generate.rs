@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use strake_source::{Diagnostic, Span};
+use strake_source::{Diagnostic, FileId, Plain, Span};
 use strake_yaml::{Kind, Node};
 
 use crate::edit::{child, mapping, set, text, text_at};
@@ -73,15 +73,19 @@ fn data(work: &mut Work<'_>, layer: &Layer, entry: &Node) -> Option<Data> {
     let list = |name: &str| entry.get(name).map(Node::items).unwrap_or_default();
     let envs = list("envs").iter().chain(entry.get("env"));
     for file in envs {
-        let lines = work.file(layer, file).map(|file| work.sources.get(file).text.clone());
-        let Some(lines) = lines else {
+        let Some(id) = work.file(layer, file) else {
             sound = false;
             continue;
         };
+        let lines = match work.tree.opened(&work.sources.get(id).name) {
+            Some(opened) => String::from_utf8_lossy(&opened.plain).into_owned(),
+            None => work.sources.get(id).text.to_string(),
+        };
         for line in lines.trim_start_matches('\u{feff}').lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             match line.split_once('=') {
-                Some((key, value)) => sound &= add(work, &mut found, key, value.as_bytes().to_vec(), file.span),
+                Some((key, value)) => sound &= add(work, &mut found, key, value.as_bytes().to_vec(), written(work, id, value).unwrap_or(file.span)),
                 None => {
+                    let line = work.sources.redact(line);
                     let message = format!("`{line}` has no value: strake takes none from the environment, since a plan must not depend on it");
                     work.error("kustomize-field", message, file.span);
                     sound = false;
@@ -97,7 +101,13 @@ fn data(work: &mut Work<'_>, layer: &Layer, entry: &Node) -> Option<Data> {
             continue;
         };
         match work.tree.get(&path) {
-            Some(Entry::File(bytes)) => sound &= add(work, &mut found, key, bytes.clone(), file.span),
+            Some(Entry::File(bytes)) => {
+                let (bytes, span) = match work.tree.opened(&path) {
+                    Some(opened) => (opened.plain.clone(), sealed_place(work, &path, file.span)),
+                    None => (bytes.clone(), file.span),
+                };
+                sound &= add(work, &mut found, key, bytes, span);
+            }
             other => {
                 let why = match other {
                     Some(Entry::Missing(why)) => why.clone(),
@@ -118,6 +128,20 @@ fn data(work: &mut Work<'_>, layer: &Layer, entry: &Node) -> Option<Data> {
         sound &= add(work, &mut found, key, unquoted(value).as_bytes().to_vec(), literal.span);
     }
     sound.then_some(found)
+}
+
+/// Where a value of an encrypted file stands: there everybody knows that it is secret.
+fn written(work: &Work<'_>, file: FileId, value: &str) -> Option<Span> {
+    let secrets = work.sources.get(file).secrets()?;
+    let found = secrets.iter().find(|secret| matches!(&secret.value, Plain::Text(text) if text.replace('\n', "\\n") == value))?;
+    Some(Span::new(file, found.start as usize, found.end as usize))
+}
+
+/// A place in an encrypted file that stands for all of it.
+fn sealed_place(work: &mut Work<'_>, path: &str, named: Span) -> Span {
+    let Some(id) = work.open(path, named) else { return named };
+    let first = work.sources.get(id).secrets().and_then(|secrets| secrets.first());
+    first.map_or(named, |first| Span::new(id, first.start as usize, first.end as usize))
 }
 
 fn add(work: &mut Work<'_>, data: &mut Data, key: &str, value: Vec<u8>, span: Span) -> bool {

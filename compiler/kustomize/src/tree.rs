@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use strake_sops::Opened;
+
 /// The names that a kustomization file can have.
 pub const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
@@ -17,9 +19,10 @@ pub enum Entry {
 }
 
 /// Files by their normal paths: `/` between names, no `.`, `..` only in front.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tree {
     entries: BTreeMap<String, Entry>,
+    sealed: BTreeMap<String, Opened>,
 }
 
 impl Tree {
@@ -31,6 +34,16 @@ impl Tree {
     /// What is there; `None` when nobody has looked yet.
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.entries.get(path)
+    }
+
+    /// Notes what stands in a file that is encrypted; its entry is the encrypted text.
+    pub fn open(&mut self, path: &str, opened: Opened) {
+        self.sealed.insert(normal(path), opened);
+    }
+
+    /// What stands in a file that is encrypted.
+    pub fn opened(&self, path: &str) -> Option<&Opened> {
+        self.sealed.get(path)
     }
 
     /// A file's text: `Err` says what is wrong with it.

@@ -50,7 +50,10 @@ impl<'a> Work<'a> {
         }
         match self.tree.text(path) {
             Ok(text) => {
-                let id = self.sources.add(path, text);
+                let id = match self.tree.opened(path) {
+                    Some(opened) => self.sources.add_sealed(path, text, &opened.secrets),
+                    None => self.sources.add(path, text),
+                };
                 self.files.insert(path.to_owned(), id);
                 Some(id)
             }
@@ -63,8 +66,7 @@ impl<'a> Work<'a> {
 
     /// The documents of a file.
     pub(crate) fn documents(&mut self, file: FileId) -> Vec<Node> {
-        let text = self.sources.get(file).text.clone();
-        let (documents, findings) = strake_yaml::parse(file, &text);
+        let (documents, findings) = strake_yaml::parse_file(self.sources, file);
         for finding in findings {
             // A file that is read twice has its findings once.
             if !self.diagnostics.contains(&finding) {

@@ -70,6 +70,8 @@ pub struct SourceFile {
     /// The whole text.
     pub text: Arc<str>,
     line_starts: Vec<u32>,
+    /// What stands in it encrypted, by place; `None` for a file that was never encrypted.
+    secrets: Option<Arc<[Secret]>>,
 }
 
 impl SourceFile {
@@ -77,7 +79,12 @@ impl SourceFile {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let after = newlines.map(|(offset, _)| u32::try_from(offset + 1).unwrap_or(u32::MAX));
         let line_starts = std::iter::once(0).chain(after).collect();
-        SourceFile { name, text, line_starts }
+        SourceFile { name, text, line_starts, secrets: None }
+    }
+
+    /// What stands in it encrypted, in the order of places; `None` for a file that was never encrypted.
+    pub fn secrets(&self) -> Option<&[Secret]> {
+        self.secrets.as_deref()
     }
 
     /// Where the byte `offset` stands; an offset past the end is the end.
@@ -87,6 +94,54 @@ impl SourceFile {
         let end = (offset as usize).min(self.text.len());
         let column = self.text.get(start..end).map_or(0, |before| before.chars().count());
         LineColumn { line: line as u32 + 1, column: column as u32 + 1 }
+    }
+}
+
+/// A value that stands encrypted in a file, opened. It is shown nowhere.
+#[derive(Clone, PartialEq)]
+pub struct Secret {
+    /// First byte of its place.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+    /// The value.
+    pub value: Plain,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({}..{})", self.start, self.end)
+    }
+}
+
+/// What a secret is, as YAML has it.
+#[derive(Clone, PartialEq)]
+pub enum Plain {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Int(i128),
+    /// Any other number.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Plain {
+    /// As it is written.
+    pub fn to_text(&self) -> String {
+        match self {
+            Plain::Text(text) => text.clone(),
+            Plain::Int(number) => number.to_string(),
+            Plain::Float(number) => number.to_string(),
+            Plain::Bool(flag) => flag.to_string(),
+        }
     }
 }
 
@@ -102,6 +157,30 @@ impl Sources {
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
         self.files.push(SourceFile::new(name.into(), text.into()));
         id
+    }
+
+    /// Takes in a file that is encrypted, with what stands in it, by place.
+    pub fn add_sealed(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>, secrets: &[Secret]) -> FileId {
+        let id = self.add(name, text);
+        self.files[id.0 as usize].secrets = Some(secrets.into());
+        id
+    }
+
+    /// Gives the files other names.
+    pub fn rename(&mut self, name: impl Fn(&str) -> String) {
+        self.files.iter_mut().for_each(|file| file.name = name(&file.name));
+    }
+
+    /// The value that is encrypted at a place.
+    pub fn secret_at(&self, span: Span) -> Option<&Plain> {
+        let secrets = self.files.get(span.file.0 as usize)?.secrets()?;
+        let found = secrets.binary_search_by_key(&span.start, |secret| secret.start).ok()?;
+        (span.end <= secrets[found].end).then(|| &secrets[found].value)
+    }
+
+    /// Every value that stands somewhere encrypted.
+    pub fn secrets(&self) -> impl Iterator<Item = &Plain> {
+        self.files.iter().filter_map(SourceFile::secrets).flatten().map(|secret| &secret.value)
     }
 
     /// The file of that name. The id must come from this collection's [`Sources::add`].

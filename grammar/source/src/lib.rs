@@ -6,9 +6,11 @@
 mod diagnostic;
 mod file;
 mod nearest;
+mod redact;
 mod render;
 
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
-pub use file::{FileId, LineColumn, SourceFile, Sources, Span, Spanned};
+pub use file::{FileId, LineColumn, Plain, Secret, SourceFile, Sources, Span, Spanned};
 pub use nearest::nearest;
+pub use redact::CONCEALED;
 pub use render::{Style, render};

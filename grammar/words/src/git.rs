@@ -23,6 +23,8 @@ pub enum GitScheme {
     Ssh,
     /// git's own, without encryption.
     Git,
+    /// A repository of this machine: only by [`GitReference::parse_local`].
+    File,
 }
 
 /// A repository, and what of it is meant.
@@ -83,6 +85,19 @@ impl GitReference {
         if parsed.fetch_by_commit && !parsed.checksum.as_deref().is_some_and(is_commit) {
             return Err(wrong("fetch-by-commit needs the whole id of the commit in checksum".to_owned()));
         }
+        Ok(parsed)
+    }
+
+    /// The same for an address that a person gives: `file:///PATH` is a repository of this machine. What others write, such as a Dockerfile, is never read so.
+    ///
+    /// # Errors
+    /// As [`GitReference::parse`].
+    pub fn parse_local(text: &str) -> Result<Self, WordError> {
+        let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) else { return Self::parse(text) };
+        let mut parsed = Self::parse(&format!("git://localhost{path}"))?;
+        parsed.remote = format!("file://{}", parsed.remote.trim_start_matches("git://localhost"));
+        parsed.host = String::new();
+        parsed.scheme = GitScheme::File;
         Ok(parsed)
     }
 
@@ -320,6 +335,17 @@ mod tests {
         }
         for text in ["https://h/b.tar.gz", "https://h/x?y=b.git", "a.git", "./github.com/a", "file:///b.git"] {
             assert!(!GitReference::looks_like(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_repository_of_this_machine_is_for_people() {
+        let local = GitReference::parse_local("file:///srv/shop.git#main:deploy").expect("read");
+        assert_eq!((local.remote.as_str(), local.scheme, local.host.as_str()), ("file:///srv/shop.git", GitScheme::File, ""));
+        assert_eq!((local.reference.as_deref(), local.subdir.as_deref()), (Some("main"), Some("deploy")));
+        assert_eq!(GitReference::parse_local("https://h/b.git#x").expect("read"), read("https://h/b.git#x"));
+        for text in ["file://host/a.git", "file:///a b.git", "file:///a.git#--x"] {
+            assert!(GitReference::parse_local(text).is_err(), "{text}");
         }
     }
 

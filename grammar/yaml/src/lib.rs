@@ -8,11 +8,13 @@ mod json;
 mod node;
 mod offsets;
 mod scalar;
+mod sealed;
 mod syntax;
 mod tree;
 
 pub use document::{Document, parse};
 pub use node::{Kind, Node};
+pub use sealed::parse_file;
 
 /// Mappings and sequences may nest this deep.
 pub const MAX_DEPTH: usize = 64;

@@ -24,7 +24,7 @@ pub fn empty() -> Inputs {
         lints: BTreeMap::new(),
         no_cache: false,
     };
-    Inputs { manifests: Vec::new(), overlay: None, config: None, values: Vec::new(), dockerfiles: Vec::new(), options }
+    Inputs { manifests: Vec::new(), overlay: None, config: None, values: Vec::new(), dockerfiles: Vec::new(), sealed: BTreeMap::new(), options }
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
