@@ -1,48 +1,156 @@
-//! Takes a set away again.
+//! Takes a set away again: in the reverse of the order in which it was applied, each step gone before the next begins.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use strake_client::{DeleteParams, Resource};
-use strake_plan::ObjectId;
+use serde::Serialize;
+use serde_json::Value;
+use strake_client::{DeleteParams, Propagation, Resource};
+use strake_plan::{DeployPlan, ObjectId};
 
 use crate::applier::{namespace, resource};
-use crate::{Applier, ApplyError, Event, inventory};
+use crate::inventory::{self, group_kind, parent_name, protected};
+use crate::{Applier, ApplyError, Event, history};
 
 /// How often to look whether the objects are gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What [`Applier::down`] removed.
-pub type Removed = Vec<ObjectId>;
+/// How many objects are named that keep a namespace.
+const SHOWN: usize = 3;
+
+/// What [`Applier::down`](crate::Applier::down) removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Removed {
+    /// In the order in which they went.
+    pub deleted: Vec<ObjectId>,
+    /// What stays, with why.
+    pub kept: Vec<(ObjectId, String)>,
+    /// How many revisions of its history went.
+    pub revisions: usize,
+    /// Whether the set was known at all.
+    pub known: bool,
+    /// The namespace that the set lives in, when it is to go with it: after the lock, which is in it.
+    #[serde(skip)]
+    pub(crate) home: Option<(ObjectId, Value, Resource)>,
+}
 
 impl Applier<'_> {
-    /// Deletes every member of the set, workloads first and namespaces last, waits until they are gone, then deletes the inventory.
+    /// Deletes the members of the set, what needs others before what it needs, waits for each step until it is gone, then deletes the history and the inventory. What
+    /// holds data or objects of others is deleted with `protected_too` only; else it stays, and the inventory with it.
     ///
     /// # Errors
-    /// Objects that stay beyond `timeout` are named; the inventory then stays too, so that the same command can be repeated.
-    pub async fn down(&self, timeout: Duration) -> Result<Removed, ApplyError> {
+    /// Objects that stay beyond `timeout` are named; history and inventory then stay too, so that the same command can be repeated.
+    pub(crate) async fn take_down(&self, timeout: Duration, protected_too: bool) -> Result<Removed, ApplyError> {
+        let started = Instant::now();
+        let name = parent_name(&self.plan.set);
+        let read = self.client.get(&Resource::SECRETS, Some(&self.plan.namespace), &name).await;
+        let there = read.map_err(|source| ApplyError::Read { what: format!("inventory {name}"), source })?.is_some();
         let scope = self.scope().await?;
-        let mut members = self.members(&scope).await?;
-        members.sort_by_key(|(id, ..)| rank(&id.kind));
-        let mut removed = Vec::new();
-        for (id, member, resource) in &members {
-            self.delete(id, member, resource).await?;
-            removed.push(id.clone());
+        let revisions = self.revisions();
+        let entries = revisions.list().await?;
+        let applied = match history::deployed(&entries).or(entries.last()) {
+            // Without it the kinds say enough.
+            Some(entry) => revisions.plan(entry).await.unwrap_or_default(),
+            None => DeployPlan::default(),
+        };
+        let mut removed = Removed { known: there || !entries.is_empty(), ..Removed::default() };
+        let mut steps: BTreeMap<usize, Vec<(ObjectId, Value, Resource)>> = BTreeMap::new();
+        let depths = depths(&applied);
+        for (id, mut member, resource) in self.members(&scope).await? {
+            // Lists leave out what all of their items are.
+            member["kind"] = Value::from(id.kind.clone());
+            let namespace_to_look_at = id.kind == "Namespace" && id.group.is_empty() && !protected(&member).is_some_and(is_wish);
+            match protected(&member).filter(|why| !namespace_to_look_at && (!protected_too || is_wish(why))) {
+                Some(why) => removed.kept.push((id, why.to_owned())),
+                None => steps.entry(step(&id, &depths)).or_default().push((id, member, resource)),
+            }
         }
-        self.gone(&removed, timeout).await?;
-        let name = inventory::parent_name(&self.plan.set);
-        match self.client.delete(&Resource::SECRETS, Some(&self.plan.namespace), &name, &DeleteParams::default()).await {
-            Ok(_) => Ok(removed),
-            Err(error) if error.is_not_found() => Ok(removed),
-            Err(source) => Err(ApplyError::Delete { object: format!("inventory {name}"), source }),
+        for (_, mut members) in steps {
+            if !protected_too {
+                self.spare_namespaces(&mut members, &mut removed.kept).await?;
+            }
+            if let Some(place) = members.iter().position(|(id, ..)| id.kind == "Namespace" && id.group.is_empty() && id.name == self.plan.namespace) {
+                removed.home = Some(members.remove(place));
+            }
+            for (id, member, resource) in &members {
+                self.delete_with_dependents(id, member, resource).await?;
+            }
+            let ids: Vec<ObjectId> = members.into_iter().map(|(id, ..)| id).collect();
+            self.gone(&ids, timeout.saturating_sub(started.elapsed()), timeout).await?;
+            removed.deleted.extend(ids);
+        }
+        removed.revisions = revisions.forget_all().await?;
+        if removed.kept.is_empty() {
+            match self.client.delete(&Resource::SECRETS, Some(&self.plan.namespace), &name, &DeleteParams::default()).await {
+                Err(error) if !error.is_not_found() => return Err(ApplyError::Delete { object: format!("inventory {name}"), source: error }),
+                _ => {}
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Deletes the namespace that the set lived in.
+    pub(crate) async fn leave_home(&self, removed: &mut Removed, timeout: Duration) -> Result<(), ApplyError> {
+        let Some((id, member, resource)) = removed.home.take() else { return Ok(()) };
+        self.delete_with_dependents(&id, &member, &resource).await?;
+        self.gone(std::slice::from_ref(&id), timeout, timeout).await?;
+        removed.deleted.push(id);
+        Ok(())
+    }
+
+    /// Namespaces in which something else is stay: whoever deletes a set does not mean what others have put beside it.
+    async fn spare_namespaces(&self, members: &mut Vec<(ObjectId, Value, Resource)>, kept: &mut Vec<(ObjectId, String)>) -> Result<(), ApplyError> {
+        let mut staying = Vec::new();
+        for (id, ..) in members.iter().filter(|(id, ..)| id.kind == "Namespace" && id.group.is_empty()) {
+            let others = self.others_in(&id.name).await?;
+            if !others.is_empty() {
+                let rest = others.len().saturating_sub(SHOWN);
+                let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                let named: Vec<String> = others.into_iter().take(SHOWN).collect();
+                staying.push((id.clone(), format!("holds {}{more}", named.join(", "))));
+            }
+        }
+        members.retain(|(id, ..)| !staying.iter().any(|(other, _)| other == id));
+        kept.extend(staying);
+        Ok(())
+    }
+
+    /// What is in a namespace besides what the cluster puts there by itself and what goes with the set.
+    async fn others_in(&self, namespace: &str) -> Result<Vec<String>, ApplyError> {
+        let read = |source| ApplyError::Read { what: format!("what is in namespace {namespace}"), source };
+        let groups = self.client.raw_get("/apis").await.map_err(read)?;
+        let preferred = groups["groups"].as_array().into_iter().flatten().filter_map(|group| group["preferredVersion"]["groupVersion"].as_str());
+        let mut found = Vec::new();
+        for version in std::iter::once("v1").chain(preferred) {
+            let path = if version == "v1" { "/api/v1".to_owned() } else { format!("/apis/{version}") };
+            // An API whose server is away cannot be asked, nor can its objects be kept by us.
+            let Ok(list) = self.client.raw_get(&path).await else { continue };
+            for resource in list["resources"].as_array().into_iter().flatten().filter(|resource| is_listed(resource)) {
+                let (plural, kind) = (resource["name"].as_str().unwrap_or_default(), resource["kind"].as_str().unwrap_or_default());
+                let Ok(items) = self.client.raw_get(&format!("{path}/namespaces/{namespace}/{plural}")).await else { continue };
+                let others = items["items"].as_array().into_iter().flatten().filter(|item| counts(kind, item, &self.set_id()));
+                found.extend(others.map(|item| format!("{}/{}", kind.to_lowercase(), item["metadata"]["name"].as_str().unwrap_or_default())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes exactly this object; a workload is there until its pods have ended.
+    async fn delete_with_dependents(&self, id: &ObjectId, member: &Value, resource: &Resource) -> Result<(), ApplyError> {
+        let propagation = (rank(&id.kind) == 0).then_some(Propagation::Foreground);
+        let uid = member["metadata"]["uid"].as_str().map(str::to_owned);
+        match self.client.delete(resource, namespace(id), &id.name, &DeleteParams { uid, propagation, ..DeleteParams::default() }).await {
+            Err(error) if !error.is_not_found() => Err(ApplyError::Delete { object: id.to_string(), source: error }),
+            _ => Ok(()),
         }
     }
 
-    async fn gone(&self, ids: &[ObjectId], timeout: Duration) -> Result<(), ApplyError> {
+    async fn gone(&self, ids: &[ObjectId], left: Duration, timeout: Duration) -> Result<(), ApplyError> {
         let started = Instant::now();
-        let mut left: Vec<&ObjectId> = ids.iter().collect();
+        let mut waiting: Vec<&ObjectId> = ids.iter().collect();
         loop {
             let mut still = Vec::new();
-            for id in left {
+            for id in waiting {
                 let read = self.client.get(&resource(id), namespace(id), &id.name).await;
                 match read.map_err(|source| ApplyError::Read { what: id.to_string(), source })? {
                     Some(_) => still.push(id),
@@ -52,22 +160,125 @@ impl Applier<'_> {
             if still.is_empty() {
                 return Ok(());
             }
-            if started.elapsed() > timeout {
+            if started.elapsed() > left {
                 let objects = still.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(ApplyError::Lingering { objects, seconds: timeout.as_secs() });
             }
-            left = still;
+            waiting = still;
             tokio::time::sleep(LOOK).await;
         }
     }
 }
 
+/// Whether a resource of an API's list has objects of its own in namespaces.
+fn is_listed(resource: &Value) -> bool {
+    let lists = resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list") && verbs.iter().any(|verb| verb == "delete"));
+    resource["namespaced"] == true && lists && !resource["name"].as_str().unwrap_or_default().contains('/')
+}
+
+/// Whether an object of a namespace is somebody's: not made by the cluster for every namespace, not owned by another object, not on its way out, not of this set.
+fn counts(kind: &str, item: &Value, set_id: &str) -> bool {
+    let metadata = &item["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let made = match kind {
+        "Event" | "Endpoints" | "EndpointSlice" | "Lease" => true,
+        "ServiceAccount" => name == "default",
+        "ConfigMap" => name == "kube-root-ca.crt",
+        "Secret" => {
+            let kind = item["type"].as_str().unwrap_or_default();
+            kind == "kubernetes.io/service-account-token" || history::is_of(item, set_id) || inventory::is_parent_of(item, set_id)
+        }
+        _ => false,
+    };
+    let owned = metadata["ownerReferences"].as_array().is_some_and(|owners| !owners.is_empty());
+    let member = inventory::set_of(item) == Some(set_id);
+    !made && !owned && !member && metadata["deletionTimestamp"].is_null()
+}
+
+/// What its author has marked to be kept stays in any case.
+fn is_wish(why: &str) -> bool {
+    why.contains("marked")
+}
+
+/// How many others an object of the plan stands on, one above another, by kind, namespace and name.
+fn depths(plan: &DeployPlan) -> BTreeMap<(String, String, String), usize> {
+    let mut depths: Vec<usize> = Vec::with_capacity(plan.changes.len());
+    for change in &plan.changes {
+        // What comes before has a lower place.
+        let below = change.after.iter().filter_map(|edge| depths.get(edge.change.0)).max();
+        depths.push(below.map_or(0, |depth| depth + 1));
+    }
+    plan.changes.iter().zip(depths).map(|(change, depth)| (key(&change.id), depth)).collect()
+}
+
+fn key(id: &ObjectId) -> (String, String, String) {
+    (group_kind(id), id.namespace.clone(), id.name.clone())
+}
+
+/// When an object goes: what stands on most goes first; namespaces and definitions of kinds go last, whatever the plan says.
+fn step(id: &ObjectId, depths: &BTreeMap<(String, String, String), usize>) -> usize {
+    let deepest = depths.values().max().copied().unwrap_or(0);
+    let depth = depths.get(&key(id)).copied();
+    rank(&id.kind) * (deepest + 2) + depth.map_or(0, |depth| deepest + 1 - depth)
+}
+
 /// Workloads go before what they use; namespaces go last.
-fn rank(kind: &str) -> u8 {
+pub(crate) fn rank(kind: &str) -> usize {
     match kind {
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" | "Pod" => 0,
         "Service" | "Ingress" => 1,
-        "Namespace" => 3,
+        "CustomResourceDefinition" => 3,
+        "Namespace" => 4,
         _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strake_plan::{Change, ChangeId, Edge, Wanted};
+
+    use super::*;
+
+    fn change(kind: &str, name: &str, after: &[usize]) -> Change {
+        let id = ObjectId { kind: kind.into(), name: name.into(), ..ObjectId::default() };
+        Change { id, after: after.iter().map(|place| Edge { change: ChangeId(*place), state: Wanted::Present }).collect(), ..Change::default() }
+    }
+
+    #[test]
+    fn a_namespace_is_somebody_elses_when_it_holds_more_than_the_cluster_made() {
+        use serde_json::json;
+        let rows = [
+            ("ConfigMap", json!({"metadata": {"name": "kube-root-ca.crt"}}), false),
+            ("ConfigMap", json!({"metadata": {"name": "other"}}), true),
+            ("ServiceAccount", json!({"metadata": {"name": "default"}}), false),
+            ("Pod", json!({"metadata": {"name": "p", "ownerReferences": [{"uid": "1"}]}}), false),
+            ("Pod", json!({"metadata": {"name": "p"}}), true),
+            ("Pod", json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), false),
+            ("Secret", json!({"metadata": {"name": "p", "labels": {"applyset.kubernetes.io/part-of": "id"}}}), false),
+            ("Secret", json!({"metadata": {"name": "p", "labels": {"applyset.kubernetes.io/id": "id"}}}), false),
+            ("Secret", json!({"metadata": {"name": "p", "labels": {"applyset.kubernetes.io/id": "other"}}}), true),
+        ];
+        for (kind, item, expected) in rows {
+            assert_eq!(counts(kind, &item, "id"), expected, "{kind} {item}");
+        }
+    }
+
+    #[test]
+    fn what_needs_others_goes_before_what_it_needs() {
+        let changes = vec![
+            change("Namespace", "n", &[]),
+            change("ConfigMap", "c", &[0]),
+            change("Deployment", "db", &[0]),
+            change("Deployment", "web", &[0, 1, 2]),
+            change("Service", "web", &[0]),
+        ];
+        let plan = DeployPlan { changes, ..DeployPlan::default() };
+        let depths = depths(&plan);
+        let mut order: Vec<(usize, String)> = plan.changes.iter().map(|change| (step(&change.id, &depths), change.id.to_string())).collect();
+        let unknown = ObjectId { kind: "Deployment".into(), name: "old".into(), ..ObjectId::default() };
+        order.push((step(&unknown, &depths), unknown.to_string()));
+        order.sort();
+        let names: Vec<&str> = order.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["deployment/old", "deployment/web", "deployment/db", "service/web", "configmap/c", "namespace/n"]);
     }
 }
