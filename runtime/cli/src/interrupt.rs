@@ -5,11 +5,12 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use strake_build::CancelFlag;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::failure::Failure;
 use crate::output::{Paint, note};
@@ -86,6 +87,11 @@ pub fn raised() -> bool {
     interrupts().raised
 }
 
+/// The interrupt was what ended the work, and was meant to: what comes after it is not interrupted by it.
+pub fn heeded() {
+    interrupts().raised = false;
+}
+
 /// Runs a command that speaks to a cluster; an interrupt ends it.
 pub fn wait<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     wait_or("", command)
@@ -108,6 +114,35 @@ pub fn wait_or<T>(words: &str, command: impl Future<Output = Result<T, Failure>>
     });
     drop(told);
     // A read of the terminal that still waits must not hold the program.
+    runtime.shutdown_background();
+    result
+}
+
+/// How long a command may take to end by itself once it was told.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs a command that ends itself in order: what it is given becomes true at an interrupt. `words` say what is left when it does not end.
+pub fn gracefully<T>(words: &str, command: impl AsyncFnOnce(watch::Receiver<bool>) -> Result<T, Failure>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (tell, stop) = watch::channel(false);
+    let interrupted = Arc::new(Notify::new());
+    let told = when({
+        let interrupted = Arc::clone(&interrupted);
+        move || {
+            tell.send_replace(true);
+            interrupted.notify_one();
+        }
+    });
+    let result = runtime.block_on(async {
+        let mut command = std::pin::pin!(command(stop));
+        tokio::select! {
+            biased;
+            () = interrupted.notified() => {}
+            result = &mut command => return result,
+        }
+        tokio::time::timeout(GRACE, command).await.unwrap_or_else(|_| Err(Failure::interrupted(words)))
+    });
+    drop(told);
     runtime.shutdown_background();
     result
 }

@@ -5,28 +5,30 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use strake_apply::{Applier, ApplyError, Event, Options, Outcome, Report};
+use strake_apply::failure::{Mode, Policy};
+use strake_apply::status::SetName;
+use strake_apply::{Applier, ApplyError, Event, Note, Options, Outcome, Report};
 use strake_build::BuiltImage;
 use strake_client::{Client, ClientError, ListParams, Resource, Row, Table};
-use strake_plan::Plan;
+use strake_plan::{DeployPlan, Plan};
 use strake_store::Store;
 
 use strake_apply::review::Review;
 
-use crate::args::{Apply, Diff, Down, Format, Input, Progress, Target};
+use crate::args::{Apply, Diff, Down, EventsFormat, Format, Input, Progress, SetArgs, Target};
 use crate::commands::build::build;
+use crate::commands::dev::sync::replace_synced;
 use crate::commands::get::Shape;
+use crate::commands::history::{self, Named};
 use crate::commands::plan::{Compiled, compile};
 use crate::commands::review;
 use crate::commands::serve::{detach, need_root};
+pub use crate::commands::telling::explain;
+use crate::commands::telling::{STAYS, View, done, failed};
 use crate::connect::connect;
 use crate::failure::{Failure, chain};
 use crate::interrupt;
 use crate::output::{Paint, counted, data, note, say, took};
-use crate::project;
-
-/// What an interrupted apply leaves.
-const STAYS: &str = "what was sent to the cluster stays; run it again to go on, or `strake down` to take it back";
 
 /// Builds and applies.
 pub fn apply(root: &Path, args: &Apply) -> Result<(), Failure> {
@@ -40,8 +42,12 @@ pub fn apply(root: &Path, args: &Apply) -> Result<(), Failure> {
 fn apply_saved(root: &Path, args: &Apply, saved: &Review) -> Result<(), Failure> {
     let header = &saved.header;
     let given = &args.input;
+    if !given.more.is_empty() {
+        return Err(Failure::text("a plan that was kept is applied by itself: it knows what it was made from").with_code(2));
+    }
     let input = Input {
         dir: header.directory.clone().into(),
+        more: header.more.iter().map(Into::into).collect(),
         set: Some(header.set.clone()),
         namespace: Some(header.namespace.clone()),
         env: given.env.clone().or_else(|| header.environment.clone()),
@@ -57,16 +63,29 @@ fn apply_checked(root: &Path, args: &Apply, saved: Option<&Review>) -> Result<()
     let target = compiled.target.clone();
     reach(root, &target)?;
     let plan = built(root, compiled, args.progress)?;
-    interrupt::wait_or(STAYS, async {
+    told(args, interrupt::gracefully(STAYS, async |stop| {
         let client = connect(root, &target).await?;
         if let Some(saved) = saved {
             let header = review::header(&args.input, &plan, client.server());
             review::check(saved, &review::against_cluster(&client, &plan, header).await?)?;
         }
-        let report = send(&client, &plan, args).await?;
-        summary(&report, started.elapsed());
+        let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
+        tell(args, &report, started.elapsed());
         Ok(())
-    })
+    }))
+}
+
+/// The end of an apply, as it was asked for.
+fn tell(args: &Apply, report: &Report, time: Duration) {
+    if args.output == EventsFormat::Json { say(done(report, time)) } else { summary(report, time) }
+}
+
+/// A failure is an event too.
+fn told(args: &Apply, result: Result<(), Failure>) -> Result<(), Failure> {
+    if let (EventsFormat::Json, Err(failure)) = (args.output, &result) {
+        say(failed(failure));
+    }
+    result
 }
 
 /// The same, with a cluster that is started when none runs; then shows what runs and where it answers.
@@ -75,20 +94,15 @@ pub fn up(root: &Path, args: &Apply) -> Result<(), Failure> {
     let started = Instant::now();
     let compiled = compile(root, &args.input, &args.target)?;
     let target = compiled.target.clone();
-    let own = !target.is_foreign();
-    if own && strake_cluster::holder(root).is_none() {
-        let begun = Instant::now();
-        detach(root, args.listen)?;
-        note(format!("{} the cluster in {}", Paint::stderr().green("started"), took(begun.elapsed())));
-    }
-    if !own {
-        reach(root, &target)?;
-    }
+    cluster(root, &target, args.listen)?;
     let plan = built(root, compiled, args.progress)?;
-    interrupt::wait_or(STAYS, async {
+    told(args, interrupt::gracefully(STAYS, async |stop| {
         let client = connect(root, &target).await?;
-        let report = send(&client, &plan, args).await?;
-        summary(&report, started.elapsed());
+        let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
+        tell(args, &report, started.elapsed());
+        if args.output == EventsFormat::Json {
+            return Ok(());
+        }
         if let Some(table) = pods(&client, &plan).await? {
             say(format!("\n{table}\n"));
         }
@@ -96,7 +110,21 @@ pub fn up(root: &Path, args: &Apply) -> Result<(), Failure> {
             say(line);
         }
         Ok(())
-    })
+    }))
+}
+
+/// Strake's own cluster, started when none runs; another one has to answer.
+pub fn cluster(root: &Path, target: &Target, listen: std::net::SocketAddr) -> Result<(), Failure> {
+    if target.is_foreign() {
+        return reach(root, target);
+    }
+    need_root("strake's own cluster")?;
+    if strake_cluster::holder(root).is_none() {
+        let begun = Instant::now();
+        detach(root, listen, None)?;
+        note(format!("{} the cluster in {}", Paint::stderr().green("started"), took(begun.elapsed())));
+    }
+    Ok(())
 }
 
 /// A cluster that isn't there is told before minutes of building.
@@ -132,98 +160,58 @@ pub fn build_into(root: &Path, compiled: &mut Compiled, progress: Progress) -> R
 }
 
 /// `repository:tag@digest`: what runs is what was built, whatever the tag comes to mean.
-fn pinned(image: &BuiltImage) -> String {
+pub fn pinned(image: &BuiltImage) -> String {
     let tag = image.tags.first().map(String::as_str).unwrap_or_default();
     format!("{tag}@{}", image.manifest)
 }
 
-async fn send(client: &Client, plan: &Plan, args: &Apply) -> Result<Report, Failure> {
+/// Applies what was built, and writes it into the set's history. Ends in order when `stop` becomes true.
+pub async fn send_plan(
+    root: &Path,
+    client: &Client,
+    plan: &Plan,
+    args: &Apply,
+    target: &Target,
+    stop: Option<tokio::sync::watch::Receiver<bool>>,
+) -> Result<Report, Failure> {
+    // What the development loop has put into containers is not what the plan says.
+    replace_synced(client, &plan.deploy).await?;
+    let header = review::header(&args.input, plan, client.server());
+    let note = Note::of(&header, &history::who(), args.keep_revisions);
     let options = Options {
         force_conflicts: args.force_conflicts,
         prune: !args.no_prune,
         allow_mass_delete: args.allow_mass_delete,
         replace: args.replace,
         wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)),
+        lock_wait: Duration::from_secs(args.lock_wait),
+        logs: !args.no_logs && args.progress != Progress::Quiet,
+        policy: policy(args),
+        stop,
+        note: Some(note),
+        ..Options::default()
     };
-    let view = View { progress: args.progress, paint: Paint::stderr() };
+    let view = View::new(args.progress, args.output == EventsFormat::Json);
+    let sent = send_to(client, &plan.deploy, options, &view).await;
+    if !target.is_foreign() {
+        let name = SetName { namespace: plan.deploy.namespace.clone(), set: plan.deploy.set.clone() };
+        history::protect(root, client, &name).await?;
+    }
+    sent
+}
+
+/// Applies a plan, told as it happens.
+pub async fn send(client: &Client, plan: &DeployPlan, options: Options, progress: Progress) -> Result<Report, Failure> {
+    send_to(client, plan, options, &View::new(progress, false)).await
+}
+
+async fn send_to(client: &Client, plan: &DeployPlan, options: Options, view: &View) -> Result<Report, Failure> {
     let show = |event: Event| view.show(&event);
-    Applier::new(client, &plan.deploy, options, &show).apply().await.map_err(explain)
+    Applier::new(client, plan, options, &show).apply().await.map_err(explain)
 }
 
-/// What applying tells, a calm line an event.
-struct View {
-    progress: Progress,
-    paint: Paint,
-}
-
-impl View {
-    fn show(&self, event: &Event) {
-        if self.progress == Progress::Quiet {
-            return;
-        }
-        if self.progress == Progress::Json {
-            note(json_of(event));
-            return;
-        }
-        let paint = self.paint;
-        match event {
-            Event::Applied { outcome: Outcome::Unchanged, .. } => {}
-            Event::Applied { id, outcome } => note(format!("{}  {id}", paint.green(if *outcome == Outcome::Created { "created" } else { "changed" }))),
-            Event::Overruled { id, managers } => {
-                note(format!("{} {id}: what {} had changed by hand is as the directory says again", paint.yellow("taken back"), managers.join(", ")))
-            }
-            Event::Waiting { id, reason } if std::io::stderr().is_terminal() || self.progress == Progress::Plain => {
-                note(format!("{}  {id}: {reason}", paint.yellow("waiting")));
-            }
-            Event::Waiting { .. } => {}
-            Event::Ready { id } => note(format!("{}    {id}", paint.green("ready"))),
-            Event::Pruned { id } => note(format!("{}  {id}", paint.yellow("deleted"))),
-        }
-    }
-}
-
-fn json_of(event: &Event) -> Value {
-    let with = |name: &str, id: &strake_plan::ObjectId| serde_json::json!({"event": name, "object": id});
-    match event {
-        Event::Applied { id, outcome } => serde_json::json!({"event": "applied", "object": id, "outcome": outcome}),
-        Event::Waiting { id, reason } => serde_json::json!({"event": "waiting", "object": id, "reason": reason}),
-        Event::Overruled { id, managers } => serde_json::json!({"event": "overruled", "object": id, "managers": managers}),
-        Event::Ready { id } => with("ready", id),
-        Event::Pruned { id } => with("pruned", id),
-    }
-}
-
-/// A refusal or a failed rollout with everything a person needs to act on it.
-pub fn explain(error: ApplyError) -> Failure {
-    match &error {
-        ApplyError::Unhealthy { blames } => {
-            let mut text = error.to_string();
-            blames.iter().for_each(|blame| text = format!("{text}\n\n{blame}"));
-            Failure::text(text.trim_end())
-        }
-        ApplyError::Refused { source, .. } => {
-            let mut text = chain(&error);
-            let causes = source.status().and_then(|status| status.details.as_ref()).map(|details| details.causes.as_slice()).unwrap_or_default();
-            causes
-                .iter()
-                .filter(|cause| !text.contains(&cause.message))
-                .map(|cause| format!("\n  {}: {}", cause.field, cause.message))
-                .collect::<Vec<_>>()
-                .iter()
-                .for_each(|line| text.push_str(line));
-            if source.is_not_found() && text.contains("namespaces \"") {
-                text.push_str("\n  nothing makes this namespace: add a Namespace manifest to the directory, or name another with --namespace");
-            }
-            if source.is_conflict() {
-                text.push_str("\n  another manager owns those fields: leave them out, or take them over with --force-conflicts");
-            }
-            Failure::text(text)
-        }
-        _ => Failure::chain(&error),
-    }
-}
-
-fn summary(report: &Report, time: Duration) {
+/// Says what an apply did.
+pub fn summary(report: &Report, time: Duration) {
     for (id, reason) in &report.kept {
         note(format!("{} {id} left the directory but stays: it {reason}", Paint::stderr().yellow("kept")));
     }
@@ -241,6 +229,12 @@ fn summary(report: &Report, time: Duration) {
     ];
     let text: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     say(format!("{} in {}", text.join(", "), took(time)));
+}
+
+/// Which failures are tolerated.
+fn policy(args: &Apply) -> Policy {
+    let mode = if args.until_deadline { Mode::UntilDeadline } else { Mode::FailFast };
+    Policy { mode, failures_per_replica: args.failures_per_replica, ..Policy::default() }
 }
 
 /// The pods of the plan's workloads; `None` when it has none.
@@ -304,7 +298,11 @@ fn print_diff(report: &Report) {
         say("nothing to change");
     }
     for applied in report.applied.iter().filter(|applied| applied.outcome != Outcome::Unchanged) {
-        let sign = if applied.outcome == Outcome::Created { paint.green("+ create") } else { paint.yellow("~ change") };
+        let sign = match (applied.outcome, applied.fixed.is_empty()) {
+            (Outcome::Created, _) => paint.green("+ create"),
+            (_, true) => paint.yellow("~ change"),
+            (_, false) => paint.red("± replace"),
+        };
         say(format!("{sign} {}  {}", applied.id, paint.dim(&applied.origin)));
         if applied.outcome == Outcome::Created {
             continue;
@@ -327,29 +325,31 @@ pub fn down(root: &Path, args: &Down) -> Result<(), Failure> {
     if args.input.locked || args.input.offline {
         return Err(Failure::text("--locked and --offline are about images, and down takes none").with_code(2));
     }
-    // A typing mistake must not look like a set that is gone.
-    if args.input.set.is_none() && !args.input.dir.exists() {
-        let dir = args.input.dir.display();
-        return Err(Failure::text(format!("cannot read {dir}: there is no such file or directory. A set whose directory is gone is named with --set")));
-    }
-    let (name, settings) = project::identity(&args.input.dir, args.input.env.as_deref())?;
-    let mut plan = Plan::default();
-    plan.deploy.set = crate::commands::plan::set_name(&args.input, name.as_deref());
-    plan.deploy.namespace = args.input.namespace.clone().or(settings.namespace).unwrap_or_else(|| "default".to_owned());
-    let mut target = args.target.clone();
-    if !target.is_foreign() {
-        target.context = settings.context;
-    }
-    let target = &target;
+    let Input { set, namespace, env, .. } = args.input.clone();
+    let of = SetArgs { set, namespace, env, target: args.target.clone() };
     interrupt::wait_or("run it again to delete the rest", async {
-        let client = connect(root, target).await?;
-        let show = |event: Event| View { progress: Progress::Auto, paint: Paint::stderr() }.show(&event);
-        let removed = Applier::new(&client, &plan.deploy, Options::default(), &show).down(Duration::from_secs(args.timeout)).await.map_err(explain)?;
-        if removed.is_empty() {
-            say(format!("nothing of set {} is there", plan.deploy.set));
-        } else {
-            say(format!("{} deleted", counted(removed.len(), "object")));
+        let Named { name, client, own } = history::named(root, &args.input.dir, &of).await?;
+        let plan = DeployPlan { set: name.set.clone(), namespace: name.namespace.clone(), ..DeployPlan::default() };
+        let view = View::new(Progress::Auto, false);
+        let show = |event: Event| view.show(&event);
+        let removed = Applier::new(&client, &plan, Options::default(), &show).down(Duration::from_secs(args.timeout), args.all).await.map_err(explain)?;
+        if own {
+            history::protect(root, &client, &name).await?;
         }
+        for (id, reason) in &removed.kept {
+            note(format!("{} {id} stays: it {reason}", Paint::stderr().yellow("kept")));
+        }
+        if !removed.known && removed.deleted.is_empty() {
+            say(format!("nothing of set {} is there", name.set));
+            return Ok(());
+        }
+        let stays = removed.kept.len();
+        let left = if stays == 0 {
+            String::new()
+        } else {
+            format!(", {} {} (--all deletes what is not marked to be kept, data too)", counted(stays, "object"), if stays == 1 { "stays" } else { "stay" })
+        };
+        say(format!("{} deleted{left}", counted(removed.deleted.len(), "object")));
         Ok(())
     })
 }

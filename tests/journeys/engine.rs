@@ -1,0 +1,307 @@
+//! How an apply goes: in the order that was asked for, one at a time, and on after whatever ended it.
+
+use std::collections::BTreeSet;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use strake_tests::{Dice, Follow, PATIENCE, World, needs, pod, until};
+
+fn map(name: &str, annotations: &str, value: &str) -> String {
+    format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{{annotations}}}}}\ndata: {{value: \"{value}\"}}\n")
+}
+
+/// A pod that is ready once somebody has touched `/tmp/ready` in it; what it needs comes with `annotations`.
+fn gate(name: &str, annotations: &str) -> String {
+    let text = pod(name, "while true; do sleep 0.1; done", "").replace("metadata: {", &format!("metadata: {{annotations: {{{annotations}}}, "));
+    text + "      readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, failureThreshold: 1000}\n"
+}
+
+/// A pod that runs a script to its end, as a hook.
+fn hook(name: &str, script: &str, annotations: &str) -> String {
+    pod(name, script, "  restartPolicy: Never\n").replace("metadata: {", &format!("metadata: {{annotations: {{{annotations}}}, "))
+}
+
+fn open(world: &World, name: &str) {
+    world.eventually(&format!("{name} is opened"), || world.sh(name, "touch /tmp/ready").code == 0);
+}
+
+/// The events that `-o json` has printed.
+fn events(text: &str) -> Vec<Value> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// `applied web` and the like.
+fn short(text: &str) -> Vec<String> {
+    let name = |event: &Value| event["object"]["name"].as_str().unwrap_or_default().to_owned();
+    events(text).iter().map(|event| format!("{} {}", event["event"].as_str().unwrap_or_default(), name(event))).collect()
+}
+
+fn apply(world: &World, args: &[&str]) -> Follow {
+    Follow::start(world.strake_command(&[&["apply", "app", "--timeout", "600"], args].concat()))
+}
+
+fn value(world: &World, name: &str) -> String {
+    world.get("configmap", name)["data"]["value"].as_str().unwrap_or_default().to_owned()
+}
+
+fn journal(world: &World) -> Value {
+    let inventory = world.get("secret", "strake-set-app");
+    serde_json::from_str(inventory["metadata"]["annotations"]["strake.dev/journal"].as_str().unwrap_or("null")).expect("JSON")
+}
+
+#[test]
+fn an_object_begins_when_what_it_depends_on_is_ready_and_others_do_not_wait() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    let text = gate("db", "") + &map("after", "strake.dev/depends-on: pod/db", "1") + &map("second", "strake.dev/depends-on: cm/after=present", "1");
+    world.write("app/app.yaml", text + &map("zz-free", "", "1"));
+    let apply = apply(&world, &["-o", "json"]);
+    apply.says("the waiting", |said| short(said).iter().any(|event| event == "waiting db"));
+    assert_eq!(value(&world, "zz-free"), "1", "nothing keeps it");
+    assert!(world.get("configmap", "after").is_null() && world.get("configmap", "second").is_null());
+    assert_eq!((journal(&world)["status"].as_str(), journal(&world)["total"].as_i64()), (Some("running"), Some(4)));
+    open(&world, "db");
+    let ran = apply.end().ok();
+    let said = short(&ran.stdout);
+    let place = |wanted: &str| said.iter().position(|event| event == wanted).unwrap_or_else(|| panic!("no {wanted} in {said:?}"));
+    assert!(place("applied zz-free") < place("ready db") && place("ready db") < place("applied after") && place("applied after") < place("applied second"));
+    assert_eq!(said.last().map(String::as_str), Some("done "));
+    assert_eq!(journal(&world)["status"], "done");
+    world.stop();
+}
+
+#[test]
+fn a_cycle_and_a_missing_dependency_are_said_before_anything_is_done() {
+    needs!();
+    let world = World::new();
+    world.serve();
+    let text = map("a", "strake.dev/depends-on: cm/b", "1") + &map("b", "strake.dev/depends-on: cm/a", "1");
+    world.write("app/app.yaml", &text);
+    let said = world
+        .strake(&["apply", "app"])
+        .fails(1, "these come after each other: configmap/a in default -> configmap/b in default -> configmap/a in default")
+        .stderr;
+    assert!(said.contains("dependency-cycle") && said.contains("configmap/b in default comes after configmap/a in default"), "{said}");
+    assert!(said.contains("app.yaml:4") && said.contains("app.yaml:9"), "a place for each: {said}");
+    world.write("app/app.yaml", map("a", "strake.dev/depends-on: secret/elsewhere", "1") + &map("b", "", "1"));
+    world.strake(&["apply", "app"]).fails(1, "needs secret/elsewhere in default, which is neither in the set nor in the cluster");
+    assert!(world.get("configmap", "b").is_null(), "nothing was applied");
+    world.write("other/app.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: elsewhere}\n");
+    world.strake(&["apply", "other"]).ok();
+    world.strake(&["apply", "app"]).ok();
+    world.stop();
+}
+
+#[test]
+fn a_refusal_stops_what_needs_it_and_nothing_else() {
+    needs!();
+    let world = World::new();
+    world.serve();
+    // The server refuses it: another kind of Secret cannot be made of this one.
+    world.write("other/app.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: fixed}\nimmutable: true\nstringData: {a: b}\n");
+    world.strake(&["apply", "other"]).ok();
+    let refused = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: fixed}\nimmutable: true\nstringData: {a: c}\n";
+    let text = refused.to_owned() + &map("needs", "strake.dev/depends-on: secret/fixed=present", "1") + &map("free", "", "1");
+    world.write("app/app.yaml", text);
+    let said = world.strake(&["apply", "app", "--force-conflicts"]).fails(1, "1 object refused, 1 object not begun because of that").stderr;
+    assert!(said.contains("skipped  configmap/needs in default: it needs secret/fixed in default"), "{said}");
+    assert_eq!(value(&world, "free"), "1");
+    assert!(world.get("configmap", "needs").is_null());
+    assert_eq!(journal(&world)["status"], "failed");
+    world.stop();
+}
+
+#[test]
+fn a_failed_hook_before_the_rest_changes_nothing_and_a_good_one_runs_once_for_each_definition() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    let before = "strake.dev/hook: before";
+    let app = |script: &str, version: &str| hook("migrate", script, before) + &map("settings", "", version) + &map(&format!("new-{version}"), "", version);
+    world.write("app/app.yaml", map("settings", "", "1"));
+    world.strake(&["apply", "app"]).ok();
+    world.write("app/app.yaml", app("echo cannot migrate; exit 3", "2"));
+    let said = world.strake(&["apply", "app", "--timeout", "120"]).fails(1, "not begun").stderr;
+    assert!(said.contains("migrate | cannot migrate") && said.contains("exited with code 3"), "its log and why: {said}");
+    assert!(said.contains("configmap/settings in default: it comes after pod/migrate in default"), "{said}");
+    assert_eq!(value(&world, "settings"), "1");
+    assert!(world.get("configmap", "new-2").is_null());
+
+    world.write("app/app.yaml", app("echo migrated", "2"));
+    let said = world.strake(&["apply", "app", "--timeout", "120", "--no-logs"]).ok().stderr;
+    assert!(!said.contains("migrate |"), "--no-logs: {said}");
+    assert_eq!(value(&world, "settings"), "2");
+    let uid = || world.get("pod", "migrate")["metadata"]["uid"].as_str().expect("it stays").to_owned();
+    let first = uid();
+    let again = world.strake(&["apply", "app", "--timeout", "120"]).ok();
+    assert!(again.stdout.contains("nothing to change"), "{}", again.all());
+    assert!(world.strake(&["plan", "app"]).ok().stdout.contains("migrate") || world.strake(&["plan", "app"]).code == 0);
+    world.write("app/app.yaml", app("echo migrated", "3"));
+    world.strake(&["apply", "app", "--timeout", "120"]).ok();
+    assert_eq!(uid(), first, "the definition is the same: it is not run again");
+    world.write("app/app.yaml", app("echo migrated; echo more", "3"));
+    let said = world.strake(&["apply", "app", "--timeout", "120"]).ok().stderr;
+    assert!(said.contains("migrate | more") && uid() != first, "{said}");
+    world.stop();
+}
+
+#[test]
+fn hooks_of_helm_and_argo_run_on_their_occasions_and_go_when_they_want_to() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    let app = |version: &str| {
+        hook("first", "echo installs", "helm.sh/hook: pre-install")
+            + &hook("each", "echo upgrades", "helm.sh/hook: pre-upgrade, helm.sh/hook-delete-policy: hook-succeeded")
+            + &hook("last", "echo smokes", "argocd.argoproj.io/hook: PostSync, argocd.argoproj.io/hook-delete-policy: BeforeHookCreation")
+            + &map("settings", "", version)
+    };
+    let run = |version: &str| {
+        world.write("app/app.yaml", app(version));
+        let said = world.strake(&["apply", "app", "--timeout", "120", "-o", "json"]).ok().stdout;
+        events(&said).iter().filter(|event| event["event"] == "log").map(|event| event["line"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(run("1"), ["installs", "smokes"]);
+    assert_eq!(run("1"), [""; 0], "nothing changes, so nothing runs");
+    assert_eq!(run("2"), ["upgrades", "smokes"]);
+    assert!(world.get("pod", "each").is_null(), "it is deleted when it has succeeded");
+    assert!(world.get("pod", "last").is_object());
+    world.strake(&["plan", "app"]).ok();
+    world.stop();
+}
+
+#[test]
+fn a_second_apply_of_a_set_waits_or_says_who_holds_the_lock() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.write("app/app.yaml", gate("web", ""));
+    let first = apply(&world, &["--progress", "plain"]);
+    first.says("the waiting", |said| said.contains("waiting  pod/web"));
+    let refused = world.strake(&["apply", "app", "--lock-wait", "0"]).fails(5, "another apply of set `app` goes on: ").stderr;
+    assert!(refused.contains(&format!("(pid {})", first.pid().as_raw_pid())), "{refused}");
+    let second = apply(&world, &["--progress", "plain"]);
+    second.says("that it waits for the first", |said| said.contains("another apply of this set goes on"));
+    open(&world, "web");
+    first.end().ok();
+    assert!(second.end().ok().stdout.contains("nothing to change"));
+    world.stop();
+}
+
+#[test]
+fn an_apply_that_is_interrupted_or_killed_leaves_no_lock_and_the_next_goes_on() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.write("app/app.yaml", gate("web", "") + &map("after", "strake.dev/depends-on: pod/web", "1"));
+    let waits = |apply: &Follow| apply.says("the waiting", |said| said.contains("waiting  pod/web"));
+    let mut first = apply(&world, &["--progress", "plain"]);
+    waits(&first);
+    first.signal(Signal::INT);
+    first.end().fails(130, "interrupted");
+    assert_eq!(journal(&world)["status"], "interrupted");
+    // A lock that is free is taken without waiting; so is one of a process that is no more.
+    let second = apply(&world, &["--progress", "plain", "--lock-wait", "0"]);
+    waits(&second);
+    assert!(second.stderr().contains("was interrupted"), "{}", second.stderr());
+    second.kill();
+    assert_eq!(journal(&world)["status"], "running");
+    let third = apply(&world, &["--progress", "plain", "--lock-wait", "0"]);
+    third.says("that it goes on", |said| said.contains("did not reach its end"));
+    open(&world, "web");
+    third.end().ok();
+    assert_eq!((value(&world, "after").as_str(), journal(&world)["status"].as_str()), ("1", Some("done")));
+    world.stop();
+}
+
+#[test]
+fn a_hook_that_runs_when_its_apply_is_killed_is_not_run_twice() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    let script = "echo run; while test ! -e /tmp/ready; do sleep 0.1; done";
+    world.write("app/app.yaml", hook("migrate", script, "argocd.argoproj.io/hook: PreSync") + &map("settings", "", "1"));
+    let first = apply(&world, &["--progress", "plain"]);
+    first.says("that the hook runs", |said| said.contains("migrate | run"));
+    let uid = || world.get("pod", "migrate")["metadata"]["uid"].clone();
+    let before = uid();
+    first.kill();
+    let second = apply(&world, &["--progress", "plain", "--lock-wait", "0"]);
+    second.says("that the hook runs", |said| said.contains("migrate | run"));
+    assert_eq!(uid(), before, "the same pod goes on");
+    open(&world, "migrate");
+    second.end().ok();
+    assert_eq!((uid(), value(&world, "settings")), (before, "1".to_owned()));
+    world.stop();
+}
+
+#[test]
+fn what_a_killed_apply_had_deleted_to_make_it_anew_is_made_by_the_next() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    // It goes when it is allowed to.
+    let script = "trap 'while test ! -e /tmp/ready; do sleep 0.1; done; exit 0' TERM; while true; do sleep 0.1; done";
+    let app = |port: u16| {
+        pod("web", script, "")
+            .replace("GracePeriodSeconds: 0", "GracePeriodSeconds: 3600")
+            .replace("      image:", &format!("      ports: [{{containerPort: {port}}}]\n      image:"))
+    };
+    world.write("app/app.yaml", app(80));
+    world.strake(&["apply", "app", "--timeout", "120"]).ok();
+    world.write("app/app.yaml", app(81));
+    let killed = apply(&world, &["--replace"]);
+    world.eventually("the pod is being deleted", || world.get("pod", "web")["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(journal(&world)["replacing"], serde_json::json!(["Pod./default/web"]));
+    killed.kill();
+    open(&world, "web");
+    world.eventually("the pod is gone", || world.get("pod", "web").is_null());
+    let said = world.strake(&["apply", "app", "--timeout", "120", "--lock-wait", "0"]).ok().stderr;
+    assert!(said.contains("recreated pod/web in default"), "{said}");
+    assert_eq!(world.get("pod", "web")["spec"]["containers"][0]["ports"][0]["containerPort"], 81);
+    assert!(journal(&world)["replacing"].is_null());
+    open(&world, "web");
+    world.stop();
+}
+
+/// Every object of the set, as `kind/name`.
+fn members(world: &World) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for kind in ["configmaps", "secrets", "serviceaccounts", "services"] {
+        let of_set = |object: &Value| object["metadata"]["labels"]["applyset.kubernetes.io/part-of"].is_string();
+        let all = world.list(kind).into_iter().filter(of_set);
+        found.extend(all.map(|object| format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default())));
+    }
+    found
+}
+
+#[test]
+fn kill_9_of_an_apply_at_any_operation_then_the_same_command_ends_in_the_same_state() {
+    needs!();
+    let world = World::new();
+    world.serve();
+    let kinds = [("configmaps", "ConfigMap"), ("secrets", "Secret"), ("serviceaccounts", "ServiceAccount")];
+    let mut dice = Dice::new(7);
+    for round in 0..10u64 {
+        // Each round has a kind of its own more, and objects that the one before did not have: what that one made has to go.
+        let mut text = String::new();
+        let mut wanted = BTreeSet::new();
+        for number in 0..8u64 {
+            let (plural, kind) = kinds[((number + round) % (1 + round % 3)) as usize];
+            let name = format!("r{}-{number}", round % 4);
+            text.push_str(&format!("---\napiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, annotations: {{round: \"{round}\"}}}}\n"));
+            wanted.insert(format!("{plural}/{name}"));
+        }
+        world.write("app/app.yaml", text);
+        // At the event of this number, or a moment after it; the last ones are of the prune, and of after the end.
+        let point = (round as usize * 2) % 13;
+        let mut killed = apply(&world, &["-o", "json", "--allow-mass-delete"]);
+        until(PATIENCE, || killed.stdout().lines().count() >= point || killed.has_ended());
+        std::thread::sleep(dice.millis(6));
+        killed.kill();
+        let ran = world.strake(&["apply", "app", "--allow-mass-delete", "--lock-wait", "0"]);
+        assert_eq!(ran.code, 0, "round {round}: {}", ran.all());
+        assert_eq!(members(&world), wanted, "round {round}: nothing is missing, and nothing orphaned");
+        assert_eq!(journal(&world)["status"], "done", "round {round}");
+    }
+    let ran = world.strake(&["apply", "app"]).ok();
+    assert!(ran.stdout.contains("nothing to change"), "{}", ran.all());
+    world.strake(&["down", "app"]).ok();
+    assert!(members(&world).is_empty());
+    assert!(world.list("leases").is_empty(), "the lock goes with the set");
+    world.stop();
+}
