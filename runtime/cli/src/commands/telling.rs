@@ -126,10 +126,11 @@ impl View {
         Some(match event {
             Event::Applied { outcome: Outcome::Unchanged, .. } => return None,
             Event::Applied { id, outcome } => format!("{}  {id}", paint.green(if *outcome == Outcome::Created { "created" } else { "changed" })),
+            Event::Left { id, path, reason } => note(format!("{} {id}: {path} is left as it is: {reason}", paint.yellow("warning:"))),
             Event::Overruled { id, managers } => {
                 format!("{} {id}: what {} had changed by hand is as the directory says again", paint.yellow("taken back"), managers.join(", "))
             }
-            Event::Left { id, path, reason } => format!("{}  {id}: {path} {reason}", paint.dim("left")),
+            Event::Left { id, path, reason } => format!("{}     {id}: {path} is left as it is: {reason}", paint.dim("left")),
             Event::Waiting { id, reason } => format!("{}  {id}: {reason}", paint.yellow("waiting")),
             Event::Ready { id } => {
                 let time = self.since().get(id).map(|(since, _)| format!("  {}", paint.dim(&took(since.elapsed())))).unwrap_or_default();
@@ -158,6 +159,7 @@ fn json_of(event: &Event) -> Value {
     match event {
         Event::Applied { id, outcome } => json!({"event": "applied", "object": id, "outcome": outcome}),
         Event::Waiting { id, reason } => json!({"event": "waiting", "object": id, "reason": reason}),
+        Event::Left { id, path, reason } => json!({"event": "left", "object": id, "path": path, "reason": reason}),
         Event::Left { id, path, reason } => json!({"event": "left", "object": id, "path": path, "reason": reason}),
         Event::Overruled { id, managers } => json!({"event": "overruled", "object": id, "managers": managers}),
         Event::Ready { id } => json!({"event": "ready", "object": id}),
