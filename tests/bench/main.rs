@@ -1,6 +1,6 @@
 //! `make bench`: strake and its peers on the same work in one run, printed as ratios. A figure alone moves from machine to machine; a ratio of one run holds.
 //!
-//! Words choose: `build` or `cluster` for one half, an app's name (`runs`, `b`, `files`, `copies`, `stages`, `layer`, `store`) for one work, `quick` for a
+//! Words choose: `build`, `cluster` or `watch` for one part, an app's name (`runs`, `b`, `files`, `copies`, `stages`, `layer`, `store`) for one work, `quick` for a
 //! tenth of the sizes, `alone` for strake without its peers. No word at all is everything.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench is a program that prints")]
@@ -12,6 +12,7 @@ mod moving;
 mod peers;
 mod report;
 mod usage;
+mod watch;
 
 use apps::Sizes;
 use report::Report;
@@ -25,7 +26,7 @@ fn main() {
         std::process::exit(1);
     }
     let mut works: Vec<&str> = builds::names().collect();
-    works.extend(["layer", "store", "cluster"]);
+    works.extend(["layer", "store", "cluster", "watch"]);
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(odd) = words.iter().find(|word| *word != "build" && !MANNERS.contains(&word.as_str()) && !works.contains(&word.as_str())) {
         eprintln!("bench: `{odd}` is none of build, {}, {}", works.join(", "), MANNERS.join(", "));
@@ -33,7 +34,7 @@ fn main() {
     }
     let said = |word: &str| words.iter().any(|found| found == word);
     let all = words.iter().all(|word| MANNERS.contains(&word.as_str()));
-    works.retain(|work| all || said(work) || (said("build") && *work != "cluster"));
+    works.retain(|work| all || said(work) || (said("build") && !["cluster", "watch"].contains(work)));
     let sizes = if said("quick") { Sizes::QUICK } else { Sizes::FULL };
     let world = strake_tests::World::new();
     let mut report = Report::default();
@@ -41,6 +42,9 @@ fn main() {
     builds(&world, &works, sizes, said("alone"), &mut report);
     if works.contains(&"cluster") {
         cluster::measure(&mut report);
+    }
+    if works.contains(&"watch") {
+        watch::measure(&mut report);
     }
     println!("{report}\nload of the machine at the end: {}", load());
 }
@@ -52,7 +56,7 @@ fn load() -> String {
 }
 
 fn builds(world: &strake_tests::World, works: &[&str], sizes: Sizes, alone: bool, report: &mut Report) {
-    if works.iter().all(|work| *work == "cluster") {
+    if works.iter().all(|work| ["cluster", "watch"].contains(work)) {
         return;
     }
     let dir = world.path("bench");
@@ -60,7 +64,7 @@ fn builds(world: &strake_tests::World, works: &[&str], sizes: Sizes, alone: bool
     let mut builders = peers::all(world, &dir, &bases, alone);
     for work in works {
         match *work {
-            "cluster" => {}
+            "cluster" | "watch" => {}
             "b" if bases.debian.is_none() => eprintln!("SKIPPED app b: no Debian base (mmdebstrap is not installed)"),
             "layer" => moving::layer(world, &dir, sizes, &mut builders, report),
             "store" => moving::store(world, &dir, &bases, report),

@@ -146,3 +146,53 @@ fn logs_and_exec_stream() {
     world.kubectl(&["delete", "deployment", "web"]).ok();
     world.stop();
 }
+
+#[test]
+fn ports_are_forwarded() {
+    needs!("kubectl", "curl");
+    let world = served();
+    world.kubectl(&["apply", "-f", "web.yaml"]).ok();
+    assert!(ready(&world, 2));
+    let curl = |arguments: &[&str]| world.run("curl", &[&["-s", "-S", "-m", "60"], arguments].concat());
+    // Inside a websocket, and on the connection itself, as older ones do.
+    for (websockets, port) in [("true", "18080"), ("false", "18081")] {
+        let mut command = world.kubectl_command(&["port-forward", "deployment/web", &format!("{port}:8080"), "19999:9"]);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
+        let forward = Follow::start(command);
+        forward.says("that it forwards", |said| said.contains(&format!("Forwarding from 127.0.0.1:{port}")) && said.contains("127.0.0.1:19999"));
+        let url = format!("http://127.0.0.1:{port}");
+        assert_eq!(curl(&[&format!("{url}/healthz")]).ok().stdout, "ok\n");
+        // More than a frame, both ways, and several connections at once.
+        let entry = format!("{port} {}", "x".repeat(60_000));
+        world.write("entry", &entry);
+        curl(&["--data-binary", "@entry", &format!("{url}/entries")]).ok();
+        let all = curl(&["-Z", "--parallel-immediate", &format!("{url}/healthz?[1-12]")]).ok().stdout;
+        assert_eq!(all, "ok\n".repeat(12));
+        assert!(curl(&[&format!("{url}/entries")]).ok().stdout.contains(&entry));
+        // Nobody has this port: its connection ends, the others go on.
+        assert_ne!(curl(&["http://127.0.0.1:19999/"]).code, 0);
+        forward.says("why", |said| said.contains("cannot connect to port 9"));
+        forward.kill();
+    }
+    world.kubectl(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]).ok();
+    let forward = Follow::start(world.kubectl_command(&["port-forward", "service/web", ":80"]));
+    let mut local = String::new();
+    forward.says("where", |said| {
+        local = said.lines().find_map(|line| line.strip_prefix("Forwarding from ")?.split(' ').next()).unwrap_or_default().to_owned();
+        !local.is_empty()
+    });
+    assert_eq!(curl(&[&format!("http://{local}/healthz")]).ok().stdout, "ok\n");
+    forward.kill();
+
+    // Ours, to the same server; a pod that goes is not missed.
+    let forward = Follow::start(world.strake_command(&["port-forward", "service/web", "18090:80"]));
+    forward.says("that it forwards", |said| said.contains("forwarding 127.0.0.1:18090"));
+    assert_eq!(curl(&["http://127.0.0.1:18090/healthz"]).ok().stdout, "ok\n");
+    world.kubectl(&["delete", "pods", "-l", "app=web", "--wait=false"]).ok();
+    assert_eq!(curl(&["http://127.0.0.1:18090/healthz"]).ok().stdout, "ok\n");
+    forward.kill();
+    world.strake(&["port-forward", "service/web", "81"]).fails(1, "it has 80");
+    world.strake(&["port-forward", "service/web", "x:y:z"]).fails(2, "[LOCAL:]PORT");
+    world.kubectl(&["delete", "deployment,service", "web"]).ok();
+    world.stop();
+}

@@ -75,7 +75,9 @@ pub(crate) async fn answer(server: &ApiServer, call: Call) -> Answer {
 /// The ports that the query names.
 fn ports(query: &Query) -> Answer<Vec<u16>> {
     let words = query.all("ports").iter().flat_map(|words| words.split(','));
-    let read = |word: &str| word.trim().parse().ok().filter(|port| *port > 0).ok_or_else(|| Refusal::bad_request(format!("query parameter \"ports\": {word:?} is not a port")));
+    let read = |word: &str| {
+        word.trim().parse().ok().filter(|port| *port > 0).ok_or_else(|| Refusal::bad_request(format!("query parameter \"ports\": {word:?} is not a port")))
+    };
     let ports = words.map(read).collect::<Answer<Vec<u16>>>()?;
     if ports.is_empty() || ports.len() > MOST_PORTS {
         return Err(Refusal::bad_request(format!("query parameter \"ports\": expected 1 to {MOST_PORTS} ports")));
@@ -269,7 +271,11 @@ impl Session {
         if let Some(open) = self.open.remove(&stream)
             && let Some(pair) = self.pairs.get_mut(&open.request)
         {
-            if open.is_data { pair.data = None } else { pair.error = None }
+            if open.is_data {
+                pair.data = None
+            } else {
+                pair.error = None
+            }
             if pair.data.is_none() && pair.error.is_none() {
                 self.pairs.remove(&open.request);
             }

@@ -22,12 +22,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use strake_build::attest::Dependency;
 use strake_build::{BuildError, BuildOptions, Builder, BuiltImage, CancelFlag, StepError};
 use strake_container::LinuxExecutor;
 use strake_oci::Platform;
-use strake_plan::{BuildPlan, Context, ContextKind, Network};
+use strake_plan::{BuildPlan, Context, ContextKind, Network, StepIndex};
 use strake_source::{Diagnostic, Sources, Style, render};
 use strake_stages::Request;
 use strake_store::Store;
@@ -298,9 +299,56 @@ pub fn build(root: &Path, store: &Store, plan: &BuildPlan, sources: &Sources, ki
     build_with(root, store, plan, sources, kind, BuildOptions { workers: jobs.unwrap_or(0), source_date_epoch: epoch(), ..BuildOptions::default() })
 }
 
+/// The same, given up when the flag is raised.
+pub fn build_until(root: &Path, store: &Store, plan: &BuildPlan, sources: &Sources, kind: Progress, cancel: CancelFlag) -> Result<Vec<BuiltImage>, Failure> {
+    let options = BuildOptions { source_date_epoch: epoch(), ..BuildOptions::default() };
+    build_cancelled_by(root, store, plan, sources, kind, options, cancel)
+}
+
 fn build_with(root: &Path, store: &Store, plan: &BuildPlan, sources: &Sources, kind: Progress, options: BuildOptions) -> Result<Vec<BuiltImage>, Failure> {
+    build_cancelled_by(root, store, plan, sources, kind, options, CancelFlag::new())
+}
+
+fn build_cancelled_by(
+    root: &Path,
+    store: &Store,
+    plan: &BuildPlan,
+    sources: &Sources,
+    kind: Progress,
+    options: BuildOptions,
+    cancel: CancelFlag,
+) -> Result<Vec<BuiltImage>, Failure> {
+    build_shown(root, store, plan, sources, progress::view(kind).as_ref(), options, cancel)
+}
+
+/// With caches of elsewhere, in and out; and how long each step took that was executed.
+pub fn build_timed(
+    root: &Path,
+    store: &Store,
+    plan: &BuildPlan,
+    sources: &Sources,
+    kind: Progress,
+    (from, to): (&[String], &[String]),
+) -> Result<(Vec<BuiltImage>, BTreeMap<StepIndex, Duration>), Failure> {
+    let mut caches = cache::Caches::of(from, to)?;
+    let mut options = BuildOptions { source_date_epoch: epoch(), ..BuildOptions::default() };
+    caches.prepare(store, &mut options)?;
+    let view = progress::Timed::new(progress::view(kind));
+    let images = build_shown(root, store, plan, sources, &view, options, CancelFlag::new())?;
+    caches.export(store)?;
+    Ok((images, view.times()))
+}
+
+fn build_shown(
+    root: &Path,
+    store: &Store,
+    plan: &BuildPlan,
+    sources: &Sources,
+    view: &dyn strake_build::Progress,
+    options: BuildOptions,
+    cancel: CancelFlag,
+) -> Result<Vec<BuiltImage>, Failure> {
     platforms::check(plan, sources)?;
-    let cancel = CancelFlag::new();
     let _told = interrupt::raises(&cancel);
     let executor = Arc::new(LinuxExecutor::new(root, PathBuf::from("/proc/self/exe"))?);
     // What a build that was killed had only begun to make has no state that a list would show.
@@ -308,8 +356,7 @@ fn build_with(root: &Path, store: &Store, plan: &BuildPlan, sources: &Sources, k
         tracing::warn!(%error, "what a killed build left could not be removed");
     }
     let builder = Builder::new(Arc::new(store.clone()), executor, options);
-    let view = progress::view(kind);
-    builder.run(plan, view.as_ref(), &cancel).map_err(|error| failed(error, sources))
+    builder.run(plan, view, &cancel).map_err(|error| failed(error, sources))
 }
 
 /// The environment's SOURCE_DATE_EPOCH.
