@@ -33,7 +33,7 @@ fn kubectl_runs_jobs() {
 fn kubectl_refuses_a_job_that_a_cluster_would_refuse() {
     needs!("kubectl", "busybox");
     let world = World::with_busybox();
-    let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: wrong}\nspec:\n  completionMode: Indexed\n  template:\n    spec:\n      restartPolicy: Always\n      containers: [{name: c, image: 'busybox:1'}]\n";
+    let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: wrong}\nspec:\n  completionMode: Indexed\n  parallelism: 2\n  template:\n    spec:\n      restartPolicy: Always\n      containers: [{name: c, image: 'busybox:1'}]\n";
     world.write("wrong.yaml", text);
     let refused = world.kubectl(&["create", "-f", "wrong.yaml"]);
     assert_eq!(refused.code, 1, "{}", refused.all());

@@ -41,14 +41,12 @@ pub struct Trouble {
     pub reason: String,
 }
 
-/// How soon a wait gives up.
+/// How soon the wait for an object gives up; each is waited for by itself, so that one run tells all that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// As soon as one object cannot get there.
+    /// As soon as it cannot get there.
     #[default]
     FailFast,
-    /// An object that is lost is reported, and the others are waited for.
-    WaitAll,
     /// Only the deadline counts: whatever happens before may heal.
     UntilDeadline,
 }
@@ -74,6 +72,25 @@ impl Default for Policy {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Policy { mode: Mode::FailFast, failures_per_replica: 1, quiet: seconds(30), unschedulable: seconds(10), pulling: seconds(20), inactive: None }
+    }
+}
+
+/// The annotation of a workload by which it tolerates another number of failures than the apply; the second is read as werf's.
+const FAILURES: [&str; 2] = ["strake.dev/failures-per-replica", "werf.io/failures-allowed-per-replica"];
+
+impl Policy {
+    /// What is tolerated of one object.
+    pub fn of(&self, object: &Value) -> Policy {
+        let mut policy = self.clone();
+        let annotations = &object["metadata"]["annotations"];
+        if let Some(number) = FAILURES.iter().find_map(|name| annotations[*name].as_str()?.parse().ok()) {
+            policy.failures_per_replica = number;
+        }
+        // A Job counts its pods' failures itself, against its own limit.
+        if object["kind"] == "Job" {
+            policy.failures_per_replica = u32::MAX;
+        }
+        policy
     }
 }
 

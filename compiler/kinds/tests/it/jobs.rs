@@ -100,7 +100,7 @@ fn what_a_server_refuses_is_refused() {
         (json!({"template": {"spec": {"restartPolicy": "Always"}}}), "spec.template.spec.restartPolicy: Unsupported value"),
         (json!({"template": {"spec": {"restartPolicy": null}}}), "spec.template.spec.restartPolicy: Unsupported value"),
         (json!({"parallelism": -1}), "spec.parallelism: Invalid value"),
-        (json!({"completionMode": "Indexed"}), "spec.completions: Required value"),
+        (json!({"completionMode": "Indexed", "parallelism": 2}), "spec.completions: Required value"),
         (json!({"completionMode": "Both"}), "spec.completionMode: Unsupported value"),
         (json!({"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}}), "spec.selector: Invalid value"),
         (json!({"manualSelector": true}), "spec.selector: Required value"),

@@ -176,6 +176,16 @@ fn a_registry_that_does_not_answer_and_a_full_node_have_their_time() {
 }
 
 #[test]
+fn a_workload_can_say_what_it_tolerates() {
+    let mut object = json!({"kind": "Deployment", "metadata": {"annotations": {"strake.dev/failures-per-replica": "4"}}});
+    assert_eq!(Policy::default().of(&object).failures_per_replica, 4);
+    object["metadata"]["annotations"] = json!({});
+    assert_eq!(Policy::default().of(&object), Policy::default());
+    object["kind"] = json!("Job");
+    assert_eq!(Policy::default().of(&object).failures_per_replica, u32::MAX);
+}
+
+#[test]
 fn until_the_deadline_nothing_ends_the_wait() {
     let patient = Policy { mode: Mode::UntilDeadline, ..Policy::default() };
     assert_eq!(after(&[(0, vec![waiting("a", "InvalidImageName", "")]), (999, vec![crashed("a", 50, true)])], 1, &patient), None);

@@ -99,7 +99,7 @@ pub fn holds(expression: &str, object: &Value) -> Result<bool, String> {
     let mut context = Context::with_env(environment);
     let empty = json!({});
     for name in ["metadata", "spec", "status"] {
-        let part = object.get(name).unwrap_or(&empty);
+        let part = object.get(name).filter(|part| part.is_object()).unwrap_or(&empty);
         context.add_variable(name, part).map_err(|error| error.to_string())?;
     }
     context.add_variable("object", object).map_err(|error| error.to_string())?;
