@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::KindInfo;
 
+mod admit;
 mod job;
 mod pod;
 mod service;
 
+pub use admit::admit;
 pub use job::generate_selector;
 pub use pod::qos_class;
 

@@ -1,24 +1,32 @@
-//! Applies a plan: inventory first, then the objects as soon as what they need is there, then health, then prune.
+//! One object to a cluster: applied, compared, replaced. What comes when is [`crate::engine`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::Value;
-use strake_client::{Client, ClientError, Patch, Resource, WriteParams};
+use strake_client::{Client, ClientError, DeleteParams, Patch, Propagation, Resource, WriteParams};
 use strake_plan::{Change, DeployPlan, ObjectId};
+use tokio::sync::watch;
 
 use crate::changes::{FieldChange, changes};
+use crate::conceal::Key;
+use crate::failure::Policy;
 use crate::inventory::{self, Scope};
-use crate::ownership::overruled;
+use crate::journal::{self, Journal};
+use crate::ownership::Left;
+use crate::predict::{self, predict};
+use crate::send::Sent;
 use crate::{ApplyError, Event, Outcome};
 
 /// The field manager of everything strake applies.
 pub const MANAGER: &str = "strake";
 /// Objects applied at once.
-const CONCURRENCY: usize = 8;
+pub(crate) const CONCURRENCY: usize = 8;
 
+/// How long an object may take to get ready when nobody has said.
+pub(crate) const WAIT: Duration = Duration::from_secs(600);
 /// How long the end of an object that is replaced may take.
 const REPLACE: Duration = Duration::from_secs(120);
 
@@ -27,21 +35,46 @@ const REPLACE: Duration = Duration::from_secs(120);
 pub struct Options {
     /// Take fields over that others own.
     pub force_conflicts: bool,
+    /// Take objects over that belong to another set or tool.
+    pub adopt: bool,
+    /// Members that hold data or other objects and may be deleted all the same: `kind/name`, or `kind/name in namespace`.
+    pub confirmed: Vec<String>,
+    /// The key of the hashes that stand for secrets, as long as the inventory has none.
+    pub key: Key,
     /// Delete what left the set.
     pub prune: bool,
     /// Delete even most of the set.
     pub allow_mass_delete: bool,
     /// Delete and make anew what has a field that differs and cannot be changed.
     pub replace: bool,
-    /// Wait for health; `None` does not wait.
+    /// Wait for health, so long for each object; `None` waits only for what something else depends on.
     pub wait: Option<Duration>,
+    /// How long another apply of the same set may take to end before this one gives up.
+    pub lock_wait: Duration,
+    /// Which failures are tolerated before an object counts as lost.
+    pub policy: Policy,
+    /// Tell what containers that are starting write.
+    pub logs: bool,
+    /// Ends the apply when it becomes true.
+    pub stop: Option<watch::Receiver<bool>>,
     /// What is written into the set's history; `None` writes nothing.
     pub note: Option<crate::Note>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { force_conflicts: false, prune: true, allow_mass_delete: false, replace: false, wait: Some(Duration::from_secs(600)), note: None }
+        Options {
+            force_conflicts: false, adopt: false, confirmed: Vec::new(), key: Key::random(),
+            prune: true,
+            allow_mass_delete: false,
+            replace: false,
+            wait: Some(WAIT),
+            lock_wait: Duration::from_secs(600),
+            policy: Policy::default(),
+            logs: false,
+            stop: None,
+            note: None,
+        }
     }
 }
 
@@ -64,6 +97,9 @@ pub struct Applied {
     pub before: Option<Value>,
     /// `file:line` of the manifest.
     pub origin: String,
+    /// Fields that are left to others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
 }
 
 /// The outcome of an apply or a diff.
@@ -75,6 +111,32 @@ pub struct Report {
     pub pruned: Vec<ObjectId>,
     /// Left the set but stay, with the reason.
     pub kept: Vec<(ObjectId, String)>,
+    /// Those of them that are still members: they go when somebody consents.
+    #[serde(skip)]
+    pub still: Vec<ObjectId>,
+    /// What was deleted or is to be, as it was.
+    #[serde(skip)]
+    pub gone: Vec<Value>,
+    /// What would be refused (filled by [`Applier::diff`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+    /// How often the inventory was written; 0 when there is none.
+    #[serde(skip)]
+    pub generation: u64,
+    /// The key of the hashes that stand for secrets.
+    #[serde(skip)]
+    pub key: Option<Key>,
+}
+
+/// Something that an apply would be refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The object; none when it is about all of them.
+    pub id: Option<ObjectId>,
+    /// `file:line` of the manifest.
+    pub origin: String,
+    /// Why.
+    pub message: String,
 }
 
 impl Report {
@@ -90,6 +152,10 @@ pub struct Applier<'a> {
     pub(crate) plan: &'a DeployPlan,
     pub(crate) options: Options,
     pub(crate) events: &'a (dyn Fn(Event) + Sync),
+    /// What has been done so far; none outside of an apply.
+    pub(crate) journal: Mutex<Option<Journal>>,
+    /// The inventory's key.
+    pub(crate) key: OnceLock<Key>,
 }
 
 pub(crate) fn resource(id: &ObjectId) -> Resource {
@@ -104,7 +170,8 @@ pub(crate) fn namespace(id: &ObjectId) -> Option<&str> {
 pub(crate) fn immutable(error: &ClientError) -> Vec<String> {
     let Some(status) = error.status().filter(|status| status.code == 422) else { return Vec::new() };
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    let fixed = |message: &str| message.contains("immutable") || message.contains("may not be changed") || message.contains("may not change");
+    let words = ["immutable", "may not be changed", "may not change", "cannot be changed", "can be changed"];
+    let fixed = |message: &str| words.iter().any(|word| message.contains(word));
     if causes.is_empty() || !causes.iter().all(|cause| fixed(&cause.message)) {
         return Vec::new();
     }
@@ -114,34 +181,7 @@ pub(crate) fn immutable(error: &ClientError) -> Vec<String> {
 impl<'a> Applier<'a> {
     /// Prepares; nothing is sent yet.
     pub fn new(client: &'a Client, plan: &'a DeployPlan, options: Options, events: &'a (dyn Fn(Event) + Sync)) -> Self {
-        Applier { client, plan, options, events }
-    }
-
-    /// Applies the plan and waits for health.
-    ///
-    /// # Errors
-    /// The first refusal stops what depends on it; objects that do not get ready are reported together with why. Prune happens only after everything is ready.
-    pub async fn apply(&self) -> Result<Report, ApplyError> {
-        let begun = self.begin_revision().await?;
-        let result = self.apply_now().await;
-        let told = self.end_revision(begun, &result).await;
-        result.and_then(|report| told.map(|()| report))
-    }
-
-    async fn apply_now(&self) -> Result<Report, ApplyError> {
-        let before = self.scope().await?;
-        let now = Scope::of(self.plan);
-        let mut report = Report { applied: self.objects(false).await?, ..Report::default() };
-        let members = if self.options.prune { self.orphans(&before, &report).await? } else { Vec::new() };
-        self.write_scope(&before.union(&now), &before, report.unchanged()).await?;
-        if let Some(timeout) = self.options.wait {
-            self.wait(&report.applied, timeout).await?;
-        }
-        self.prune(members, &mut report).await?;
-        if self.options.prune && before != now {
-            self.write_scope(&now, &before.union(&now), false).await?;
-        }
-        Ok(report)
+        Applier { client, plan, options, events, journal: Mutex::new(None), key: OnceLock::new() }
     }
 
     /// What [`Applier::apply`] would do, by the server's dry run.
@@ -149,14 +189,21 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// As apply; an object whose namespace does not exist yet counts as new.
     pub async fn diff(&self) -> Result<Report, ApplyError> {
-        let before = self.scope().await?;
-        let mut report = Report { applied: self.objects(true).await?, ..Report::default() };
-        for (id, member, _) in self.orphans(&before, &report).await? {
-            match inventory::protected(&member) {
-                Some(reason) => report.kept.push((id, reason.to_owned())),
-                None => report.pruned.push(id),
+        let (before, past) = self.parent().await?;
+        let mut report = Report { generation: before.generation, key: Some(self.hiding().clone()), ..Report::default() };
+        let each = self.plan.changes.iter().map(|change| async move { (change, self.object(change, true).await) });
+        let mut answers = futures::stream::iter(each).buffered(CONCURRENCY);
+        while let Some((change, answer)) = answers.next().await {
+            match answer {
+                Ok(applied) => report.applied.push(applied),
+                Err(error) if error.ends_everything() => return Err(error),
+                Err(error) => report.refused.push(Refused { id: Some(change.id.clone()), origin: change.origin.clone(), message: told(&error) }),
             }
         }
+        if self.options.prune {
+            self.rehearse_prune(&before, &mut report).await?;
+        }
+        self.rehearse_hooks(&mut report, past.as_ref(), before != Scope::default());
         Ok(report)
     }
 
@@ -165,110 +212,147 @@ impl<'a> Applier<'a> {
     }
 
     pub(crate) async fn scope(&self) -> Result<Scope, ApplyError> {
+        self.parent().await.map(|(scope, _)| scope)
+    }
+
+    /// What the inventory says: where members may be, and what the apply before this one has come to.
+    pub(crate) async fn parent(&self) -> Result<(Scope, Option<Journal>), ApplyError> {
         let name = inventory::parent_name(&self.plan.set);
         let read = self.client.get(&Resource::SECRETS, Some(&self.plan.namespace), &name).await;
         let parent = read.map_err(|source| ApplyError::Read { what: format!("inventory {name}"), source })?;
         match parent {
-            None => Ok(Scope::default()),
-            Some(parent) => Scope::read(&parent).ok_or(ApplyError::ForeignInventory(name)),
+            None => Ok((Scope::default(), None)),
+            Some(parent) => {
+                let scope = Scope::read(&parent).ok_or(ApplyError::ForeignInventory(name))?;
+                if let Some(key) = &scope.key {
+                    // The first that was read stays: hashes of one run can be compared.
+                    let _ = self.key.set(key.clone());
+                }
+                Ok((scope, Journal::read(&parent)))
+            }
         }
     }
 
-    async fn write_scope(&self, scope: &Scope, known: &Scope, unchanged: bool) -> Result<(), ApplyError> {
-        if scope == known && unchanged {
-            return Ok(());
-        }
+    /// The key of the hashes that stand for secrets.
+    pub(crate) fn hiding(&self) -> &Key {
+        self.key.get().unwrap_or(&self.options.key)
+    }
+
+    /// Writes the inventory; gives what was written.
+    pub(crate) async fn write_scope(&self, scope: &Scope) -> Result<Scope, ApplyError> {
+        let scope = Scope { key: scope.key.clone().or_else(|| Some(Key::random())), generation: scope.generation + 1, ..scope.clone() };
         let parent = scope.parent(&self.plan.set, &self.plan.namespace);
         let name = inventory::parent_name(&self.plan.set);
         let patch = Patch::Apply { object: parent, manager: MANAGER.to_owned(), force: true };
         let sent = self.client.patch(&Resource::SECRETS, Some(&self.plan.namespace), &name, &patch, None, &WriteParams::default()).await;
         sent.map_err(|source| ApplyError::Refused { object: format!("inventory {name}"), origin: "strake".to_owned(), source })?;
-        Ok(())
+        Ok(scope)
     }
 
-    /// Applies every object as soon as those it depends on are there.
-    async fn objects(&self, dry_run: bool) -> Result<Vec<Applied>, ApplyError> {
-        let changes = &self.plan.changes;
-        let mut waiting: BTreeSet<usize> = (0..changes.len()).collect();
-        let mut done: BTreeMap<usize, Applied> = BTreeMap::new();
-        let mut running = FuturesUnordered::new();
-        loop {
-            let free = CONCURRENCY.saturating_sub(running.len());
-            let met = |change: &Change| change.after.iter().all(|edge| done.contains_key(&edge.change.0));
-            let next: Vec<usize> = waiting.iter().copied().filter(|place| met(&changes[*place])).take(free).collect();
-            for place in next {
-                waiting.remove(&place);
-                running.push(async move { (place, self.object(&changes[place], dry_run).await) });
-            }
-            let Some((place, result)) = running.next().await else { break };
-            let applied = result?;
-            if !dry_run {
-                (self.events)(Event::Applied { id: applied.id.clone(), outcome: applied.outcome });
-            }
-            done.insert(place, applied);
-        }
-        Ok(done.into_values().collect())
+    /// What a dry run says of every object.
+    pub(crate) async fn rehearse(&self) -> Result<Vec<Applied>, ApplyError> {
+        // Nothing waits for anything: a dry run of what needs something else answers the same.
+        let each = self.plan.changes.iter().map(|change| self.object(change, true));
+        futures::stream::iter(each).buffered(CONCURRENCY).try_collect().await
     }
 
-    async fn object(&self, change: &Change, dry_run: bool) -> Result<Applied, ApplyError> {
+    pub(crate) async fn object(&self, change: &Change, dry_run: bool) -> Result<Applied, ApplyError> {
         let id = &change.id;
         let resource = resource(id);
         let refused = |source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source };
         let live = self.client.get(&resource, namespace(id), &id.name).await.map_err(refused)?;
-        if let Some(set) = self.other_owner(live.as_ref()).await? {
-            return Err(ApplyError::OfAnotherSet { object: id.to_string(), origin: change.origin.clone(), set });
-        }
-        let wanted = inventory::labelled(&change.object, &self.set_id());
-        let params = WriteParams { dry_run, ..WriteParams::default() };
-        let patch = |force| Patch::Apply { object: wanted.clone(), manager: MANAGER.to_owned(), force };
-        let mut sent = self.client.patch(&resource, namespace(id), &id.name, &patch(self.options.force_conflicts), None, &params).await;
-        if let Some(managers) = sent.as_ref().err().and_then(overruled) {
-            sent = self.client.patch(&resource, namespace(id), &id.name, &patch(true), None, &params).await;
-            if !dry_run {
-                (self.events)(Event::Overruled { id: id.clone(), managers });
-            }
+        self.claimed(change, live.as_ref()).await?;
+        let wanted = predict::wanted(change, &self.set_id());
+        let Sent { result, left } = self.send(change, live.as_ref(), &wanted, dry_run).await?;
+        for left in left.iter().filter(|_| !dry_run) {
+            (self.events)(Event::Left { id: id.clone(), path: left.path.clone(), reason: left.reason.clone() });
         }
         let mut fixed = Vec::new();
-        let after = match sent {
+        let after = match result {
             Ok(after) => after,
             // It would have to be deleted and made anew.
-            Err(error) if live.is_some() && !immutable(&error).is_empty() && (dry_run || self.options.replace) => {
+            Err(error) if live.is_some() && !immutable(&error).is_empty() && (dry_run || self.options.replace || is_run_anew(change)) => {
                 fixed = immutable(&error);
-                if dry_run { wanted } else { self.replace(change, live.as_ref(), &wanted).await? }
+                if dry_run { predict(None, &wanted).after } else { self.replace(change, live.as_ref(), &wanted).await? }
             }
             // Its namespace is made by the same apply.
-            Err(error) if dry_run && live.is_none() && error.is_not_found() => wanted,
+            Err(error) if dry_run && live.is_none() && error.is_not_found() => predict(None, &wanted).after,
             Err(error) => return Err(refused(error)),
         };
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-        let found = if dry_run { changes(live.as_ref(), &after) } else { Vec::new() };
+        let mut found = if dry_run { changes(live.as_ref(), &after, self.hiding(), &change.sensitive) } else { Vec::new() };
+        forces(&mut found, &fixed);
         let outcome = match &live {
             None => Outcome::Created,
             Some(_) if dry_run && found.is_empty() && fixed.is_empty() => Outcome::Unchanged,
             Some(live) if !dry_run && version(live) == version(&after) => Outcome::Unchanged,
             Some(_) => Outcome::Configured,
         };
-        Ok(Applied { id: id.clone(), outcome, changes: found, fixed, object: after, before: live, origin: change.origin.clone() })
+        Ok(Applied { id: id.clone(), outcome, changes: found, fixed, object: after, before: live, origin: change.origin.clone(), left })
     }
 
     /// Deletes the object that was looked at, waits until it is gone, and makes the wanted one.
-    async fn replace(&self, change: &Change, live: Option<&Value>, wanted: &Value) -> Result<Value, ApplyError> {
+    pub(crate) async fn replace(&self, change: &Change, live: Option<&Value>, wanted: &Value) -> Result<Value, ApplyError> {
         let (id, resource) = (&change.id, resource(&change.id));
         let refused = |source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source };
-        let uid = live.and_then(|live| live["metadata"]["uid"].as_str()).unwrap_or_default();
-        self.delete(id, live.unwrap_or(&Value::Null), &resource).await?;
+        if let Some(live) = live {
+            self.noted(|journal| journal.replacing.push(journal::key(id))).await?;
+            self.remove(id, live).await?;
+        }
+        let patch = Patch::Apply { object: wanted.clone(), manager: MANAGER.to_owned(), force: self.options.force_conflicts };
+        let made = self.client.patch(&resource, namespace(id), &id.name, &patch, None, &WriteParams::default()).await.map_err(refused)?;
+        Ok(made)
+    }
+
+    /// Deletes exactly this object, with what it owns, and waits until it is gone.
+    pub(crate) async fn remove(&self, id: &ObjectId, live: &Value) -> Result<(), ApplyError> {
+        let resource = resource(id);
+        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        // Pods of a Job that is run again must not run beside the new ones.
+        let propagation = is_runnable(id).then_some(Propagation::Foreground);
+        let params = DeleteParams { uid: Some(uid.to_owned()), propagation, ..DeleteParams::default() };
+        match self.client.delete(&resource, namespace(id), &id.name, &params).await {
+            Err(error) if !error.is_not_found() => return Err(ApplyError::Delete { object: id.to_string(), source: error }),
+            _ => {}
+        }
         let end = tokio::time::Instant::now() + REPLACE;
         loop {
-            let there = self.client.get(&resource, namespace(id), &id.name).await.map_err(refused)?;
+            let there = self.client.get(&resource, namespace(id), &id.name).await;
+            let there = there.map_err(|source| ApplyError::Read { what: id.to_string(), source })?;
             if there.is_none_or(|there| there["metadata"]["uid"].as_str() != Some(uid)) {
-                break;
+                return Ok(());
             }
             if tokio::time::Instant::now() > end {
                 return Err(ApplyError::Lingering { objects: id.to_string(), seconds: REPLACE.as_secs() });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let patch = Patch::Apply { object: wanted.clone(), manager: MANAGER.to_owned(), force: self.options.force_conflicts };
-        self.client.patch(&resource, namespace(id), &id.name, &patch, None, &WriteParams::default()).await.map_err(refused)
     }
+}
+
+/// Marks the changes for which an object has to be made anew.
+pub(crate) fn forces(changes: &mut [FieldChange], fixed: &[String]) {
+    let is = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    for change in changes {
+        change.forces_replacement = fixed.iter().any(|path| is(&change.path, path) || is(path, &change.path));
+    }
+}
+
+/// An error with what caused it, and each field that the server names.
+fn told(error: &ApplyError) -> String {
+    let mut text = error.to_string();
+    if let ApplyError::Refused { source, .. } = error {
+        text = format!("{text}: {source}");
+    }
+    text
+}
+
+/// Something that runs to an end.
+pub(crate) fn is_runnable(id: &ObjectId) -> bool {
+    matches!((id.group.as_str(), id.kind.as_str()), ("batch", "Job") | ("", "Pod"))
+}
+
+/// What is made anew without being asked when it cannot be changed: a Job holds nothing but its own past.
+fn is_run_anew(change: &Change) -> bool {
+    change.id.kind == "Job" && change.id.group == "batch"
 }

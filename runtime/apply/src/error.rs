@@ -1,6 +1,7 @@
 //! What can go wrong while applying.
 
 use strake_client::ClientError;
+use strake_plan::ObjectId;
 
 use crate::Blame;
 
@@ -19,9 +20,23 @@ pub enum ApplyError {
     },
     /// Another set has the object, and would lose it.
     #[error(
-        "{object} ({origin}) belongs to set `{set}`: leave it out here, apply this directory with --set {set}, or take the object over with --force-conflicts"
+        "{object} ({origin}) belongs to set `{set}`: leave it out here, apply this directory with --set {set}, or take the object over with --adopt"
     )]
     OfAnotherSet { object: String, origin: String, set: String },
+    /// Another tool has the object, and would undo what is done here.
+    #[error("{object} ({origin}) belongs to {owner}: leave it out here, or take the object over with --adopt and out of there")]
+    Claimed { object: String, origin: String, owner: String },
+    /// Others own fields that would change, and nobody has said whose they are.
+    #[error(
+        "{object} ({origin}) has fields that others own with another value:{}\n  leave them out of the manifest, name them in its annotation strake.dev/leave-fields or strake.dev/take-fields, or take all of them with --force-conflicts",
+        fields.iter().map(|field| format!("\n  {field}")).collect::<String>()
+    )]
+    Conflicts {
+        object: String,
+        origin: String,
+        /// `path: manager, operation at time`.
+        fields: Vec<String>,
+    },
     /// Reading from the cluster failed.
     #[error("cannot read {what} from the cluster")]
     Read {
@@ -32,12 +47,40 @@ pub enum ApplyError {
     /// Objects that do not get ready.
     #[error("{} not ready", if blames.len() == 1 { "1 object is".to_owned() } else { format!("{} objects are", blames.len()) })]
     Unhealthy { blames: Vec<Blame> },
+    /// Something was refused or is not healthy, and what needs it was not begun.
+    #[error("{}", incomplete(refused.len(), blames.len(), skipped.len()))]
+    Incomplete {
+        /// What the server said no to.
+        refused: Vec<ApplyError>,
+        /// What does not get ready.
+        blames: Vec<Blame>,
+        /// What was not begun, each with what it needs.
+        skipped: Vec<(ObjectId, ObjectId)>,
+    },
+    /// Something that is not a part of the set is needed, and does not exist.
+    #[error("{object} ({origin}) needs {needs}, which is neither in the set nor in the cluster")]
+    NotThere { object: String, origin: String, needs: String },
+    /// Something that is not a part of the set is needed, and is not ready.
+    #[error("{object} ({origin}) needs {needs}: {reason}")]
+    NotReady { object: String, origin: String, needs: String, reason: String },
+    /// Another apply of the same set goes on.
+    #[error("another apply of set `{set}` goes on: {by} has it since {since}")]
+    Locked { set: String, by: String, since: String },
+    /// The lock was lost while it was needed.
+    #[error("the lock of set `{0}` was lost: this apply was held up for so long that another one may have begun. Run it again")]
+    LockLost(String),
+    /// Somebody ended it.
+    #[error("interrupted")]
+    Interrupted,
     /// The inventory's name is taken by something else.
     #[error("secret {0} exists and is not an inventory of strake: choose another name with --set, or delete it")]
     ForeignInventory(String),
     /// Most of the set would be deleted.
     #[error("{pruned} of {total} objects would be deleted: if that is meant, say --allow-mass-delete")]
     MassDelete { pruned: usize, total: usize },
+    /// The directory has become empty.
+    #[error("there is nothing to apply, and all {0} objects of the set would be deleted: if that is meant, say --allow-mass-delete, or use strake down")]
+    Empty(usize),
     /// Deleting failed.
     #[error("cannot delete {object}")]
     Delete {
@@ -48,4 +91,27 @@ pub enum ApplyError {
     /// Objects are still there after the time allowed.
     #[error("still there after {seconds} s: {objects}")]
     Lingering { objects: String, seconds: u64 },
+    /// A revision of the set's history cannot be used.
+    #[error(transparent)]
+    History(#[from] crate::history::HistoryError),
+    /// The set's namespace is neither there nor made by the set.
+    #[error("namespace {0} does not exist: the set's history cannot be kept in it")]
+    NoNamespace(String),
+}
+
+fn incomplete(refused: usize, unready: usize, skipped: usize) -> String {
+    let count = |number: usize, words: &str| (number > 0).then(|| if number == 1 { format!("1 object {words}") } else { format!("{number} objects {words}") });
+    let parts = [count(refused, "refused"), count(unready, "not ready"), count(skipped, "not begun because of that")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+impl ApplyError {
+    /// Going on with other objects makes no sense: it is about all of them.
+    pub(crate) fn ends_everything(&self) -> bool {
+        match self {
+            ApplyError::LockLost(_) | ApplyError::Interrupted => true,
+            ApplyError::Refused { source, .. } | ApplyError::Read { source, .. } | ApplyError::Delete { source, .. } => source.is_unreachable(),
+            _ => false,
+        }
+    }
 }

@@ -1,21 +1,40 @@
 //! Drives a [`strake_plan::DeployPlan`] with a [`strake_client::Client`]: apply in order, wait with health, prune by inventory, say why when it fails.
 //!
-//! Deciders (pure): [`health`], [`changes`], [`inventory`], [`blame`]. Effects: [`Applier`]. The same plan goes to the bundled cluster or to any other.
+//! Deciders (pure): [`health`], [`failure`], [`changes`], [`inventory`], [`blame`]. Effects: [`Applier`]. The same plan goes to the bundled cluster or to any other.
 
 mod applier;
 pub mod blame;
 pub mod changes;
+pub mod conceal;
 mod down;
+pub mod drift;
+mod engine;
 mod error;
+mod evidence;
+pub mod failure;
+mod generations;
 pub mod health;
+pub mod history;
 pub mod inventory;
+pub mod journal;
+mod lock;
+mod logs;
+pub mod ownership;
+pub mod predict;
+mod prune;
 pub mod review;
+mod revisions;
+mod schedule;
+mod send;
+pub mod status;
+pub mod tree;
 mod wait;
 
-pub use applier::{Applied, Applier, Options, Report};
+pub use applier::{Applied, Applier, Options, Refused, Report};
 pub use blame::Blame;
 pub use down::Removed;
 pub use error::ApplyError;
+pub use revisions::{Note, Revisions};
 
 use strake_plan::ObjectId;
 
@@ -26,12 +45,26 @@ pub enum Event {
     Applied { id: ObjectId, outcome: Outcome },
     /// Fields that somebody had changed by hand were taken back.
     Overruled { id: ObjectId, managers: Vec<String> },
+    /// A field is left to somebody else.
+    Left { id: ObjectId, path: String, reason: String },
     /// An object's health changed: its state and why.
     Waiting { id: ObjectId, reason: String },
     /// An object is as it should be.
     Ready { id: ObjectId },
     /// An object that left the set was deleted.
     Pruned { id: ObjectId },
+    /// Another apply of the same set goes on, and this one waits for it.
+    Locked { by: String, since: String },
+    /// The apply before this one did not reach its end.
+    Resumed { since: String, status: journal::Status },
+    /// An object is there again that the apply before this one had deleted to make it anew.
+    Recreated { id: ObjectId },
+    /// A hook is run.
+    Hook { id: ObjectId },
+    /// An object is not begun, because something that it needs has failed.
+    Skipped { id: ObjectId, because: ObjectId },
+    /// A line that a container wrote while it started; `container` is empty where the pod has one only.
+    Log { pod: String, container: String, line: String },
 }
 
 /// What applying an object did, or would do.

@@ -3,6 +3,7 @@
 mod bake;
 mod build;
 mod ci;
+mod consent;
 mod dev;
 mod history;
 mod sync;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bake::Bake;
 pub use build::Build;
+pub use consent::{Consent, PlanConsent};
 pub use ci::Ci;
 pub use dev::{PortForward, Up};
 pub use history::{Drift, History, Rollback, SetArgs, Status};
@@ -235,6 +237,8 @@ pub struct Plan {
     /// Keep the plan in a file, for `strake apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub allowed: PlanConsent,
     /// How to print the plan
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: PlanFormat,
@@ -313,6 +317,8 @@ pub struct Apply {
     /// Allow deleting most of the set
     #[arg(long)]
     pub allow_mass_delete: bool,
+    #[command(flatten)]
+    pub consent: Consent,
     /// Delete and make anew what has a change that cannot be made in place
     #[arg(long)]
     pub replace: bool,
@@ -356,6 +362,8 @@ pub struct Diff {
     pub input: Input,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub allowed: PlanConsent,
     /// How to print the differences
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,

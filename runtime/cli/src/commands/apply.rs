@@ -13,9 +13,9 @@ use strake_client::{Client, ClientError, ListParams, Resource, Row, Table};
 use strake_plan::{DeployPlan, Plan};
 use strake_store::Store;
 
-use strake_apply::review::Review;
+use strake_apply::review::{Action, Consent as Agreed, Review};
 
-use crate::args::{Apply, Diff, Down, EventsFormat, Format, Input, Progress, SetArgs, Target};
+use crate::args::{Apply, Consent, Diff, Down, EventsFormat, Format, Input, Progress, SetArgs, Target};
 use crate::commands::build::build;
 use crate::commands::dev::sync::replace_synced;
 use crate::commands::get::Shape;
@@ -54,7 +54,34 @@ fn apply_saved(root: &Path, args: &Apply, saved: &Review) -> Result<(), Failure>
         values: if given.values.is_empty() { header.values.iter().map(Into::into).collect() } else { given.values.clone() },
         ..given.clone()
     };
-    apply_checked(root, &Apply { input, ..args.clone() }, Some(saved))
+    // What was agreed to when it was reviewed needs no second word.
+    let agreed = &header.consent;
+    let args = Apply {
+        input,
+        no_prune: args.no_prune || agreed.no_prune,
+        allow_mass_delete: args.allow_mass_delete || agreed.allow_mass_delete,
+        force_conflicts: args.force_conflicts || agreed.force_conflicts,
+        // A plan that makes objects anew says so.
+        replace: args.replace || saved.summary.contains_key(&Action::Replace),
+        consent: Consent {
+            adopt: args.consent.adopt || agreed.adopt,
+            confirm_delete: [args.consent.confirm_delete.clone(), agreed.confirmed.clone()].concat(),
+        },
+        ..args.clone()
+    };
+    apply_checked(root, &args, Some(saved))
+}
+
+/// What the arguments agree to.
+pub fn consent(args: &Apply) -> Agreed {
+    Agreed {
+        no_prune: args.no_prune,
+        allow_mass_delete: args.allow_mass_delete,
+        force_conflicts: args.force_conflicts,
+        adopt: args.consent.adopt,
+        replace: args.replace,
+        confirmed: args.consent.confirm_delete.clone(),
+    }
 }
 
 fn apply_checked(root: &Path, args: &Apply, saved: Option<&Review>) -> Result<(), Failure> {
@@ -66,8 +93,8 @@ fn apply_checked(root: &Path, args: &Apply, saved: Option<&Review>) -> Result<()
     told(args, interrupt::gracefully(STAYS, async |stop| {
         let client = connect(root, &target).await?;
         if let Some(saved) = saved {
-            let header = review::header(&args.input, &plan, client.server());
-            review::check(saved, &review::against_cluster(&client, &plan, header).await?)?;
+            let header = review::header(&args.input, &plan, client.server()).agreed(&consent(args));
+            review::check(saved, &review::against_cluster(root, &client, &plan, header).await?)?;
         }
         let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
         tell(args, &report, started.elapsed());
@@ -183,6 +210,8 @@ pub async fn send_plan(
         prune: !args.no_prune,
         allow_mass_delete: args.allow_mass_delete,
         replace: args.replace,
+        adopt: args.consent.adopt,
+        confirmed: args.consent.confirm_delete.clone(),
         wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)),
         lock_wait: Duration::from_secs(args.lock_wait),
         logs: !args.no_logs && args.progress != Progress::Quiet,
@@ -282,20 +311,28 @@ pub fn diff(root: &Path, args: &Diff) -> Result<(), Failure> {
     let plan = built(root, compiled, Progress::Quiet)?;
     interrupt::wait(async {
         let client = connect(root, &target).await?;
-        let report = Applier::new(&client, &plan.deploy, Options::default(), &|_| {}).diff().await.map_err(explain)?;
+        let options = review::options(root, &review::agreed(&args.allowed));
+        let report = Applier::new(&client, &plan.deploy, options, &|_| {}).diff().await.map_err(explain)?;
         if args.output == Format::Text {
             print_diff(&report);
         } else {
             say(data(&report, args.output));
         }
-        if report.unchanged() { Ok(()) } else { Err(Failure::silent(2)) }
+        match (report.refused.is_empty(), report.unchanged()) {
+            (false, _) => Err(Failure::silent(1)),
+            (true, false) => Err(Failure::silent(2)),
+            (true, true) => Ok(()),
+        }
     })
 }
 
 fn print_diff(report: &Report) {
     let paint = Paint::stdout();
-    if report.unchanged() {
+    if report.unchanged() && report.refused.is_empty() {
         say("nothing to change");
+    }
+    for refused in &report.refused {
+        note(format!("{} {}", Paint::stderr().red("error:"), refused.message));
     }
     for applied in report.applied.iter().filter(|applied| applied.outcome != Outcome::Unchanged) {
         let sign = match (applied.outcome, applied.fixed.is_empty()) {
@@ -309,7 +346,11 @@ fn print_diff(report: &Report) {
         }
         for change in &applied.changes {
             let show = |value: &Option<Value>| value.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string);
-            say(format!("    {}: {} -> {}", change.path, paint.red(&show(&change.before)), paint.green(&show(&change.after))));
+            let owner = change.owner.as_ref().map(|owner| paint.dim(&format!("  (of {owner})"))).unwrap_or_default();
+            say(format!("    {}: {} -> {}{owner}", change.path, paint.red(&show(&change.before)), paint.green(&show(&change.after))));
+        }
+        for left in &applied.left {
+            say(format!("    {} is left as it is: {}", left.path, left.reason));
         }
     }
     for id in &report.pruned {

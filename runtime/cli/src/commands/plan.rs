@@ -8,11 +8,11 @@ use strake_compile::lint::{Level, rules};
 use strake_compile::{Dockerfile, Inputs, Manifest, Options, Outcome, Project, render};
 use strake_oci::Platform;
 use strake_plan::Plan as CompiledPlan;
-use strake_source::{Severity, Sources};
+use strake_source::{CONCEALED, Severity, Sources};
 use strake_stages::BaseImage;
 use strake_store::Store;
 
-use strake_apply::review::Review;
+use strake_apply::review::{Finding, Review};
 
 use crate::args::{Format, Input, Plan, PlanFormat, Progress, Target};
 use crate::commands::apply::{build_into, reach};
@@ -22,9 +22,11 @@ use crate::commands::lock::Sourcing;
 use crate::commands::review;
 use crate::connect::connect;
 use crate::failure::Failure;
+use crate::inputs::{self, Located};
 use crate::interrupt;
-use crate::output::{Paint, data, say};
+use crate::output::{Paint, data, note, say};
 use crate::project;
+use crate::sealed;
 
 /// A plan with the files that it was written in.
 pub struct Compiled {
@@ -34,6 +36,8 @@ pub struct Compiled {
     pub sources: Sources,
     /// The cluster that it is for.
     pub target: Target,
+    /// What the compiler warns of.
+    pub warnings: Vec<Finding>,
 }
 
 /// Folders that say where manifests are kept, and not whose they are.
@@ -49,8 +53,12 @@ pub fn set_name(input: &Input, project: Option<&str>) -> String {
         };
     }
     let path = std::fs::canonicalize(&input.dir).unwrap_or_else(|_| input.dir.clone());
+    let fetched = inputs::is_repository(&input.dir).then(|| inputs::names_of(&input.dir));
     let names: Vec<String> = path.iter().skip(1).map(|name| name.to_string_lossy().to_lowercase()).collect();
-    let name = if strake_kustomize::FILE_NAMES.iter().any(|name| path.join(name).is_file()) {
+    let name = if let Some(names) = fetched {
+        let own: Vec<&str> = names.iter().map(String::as_str).filter(|name| !SHELVES.contains(name)).collect();
+        own[own.len().saturating_sub(2)..].join("-").to_lowercase()
+    } else if strake_kustomize::FILE_NAMES.iter().any(|name| path.join(name).is_file()) {
         let mut own: Vec<&str> = names.iter().map(String::as_str).filter(|name| !SHELVES.contains(name)).rev().take(2).collect();
         own.reverse();
         own.join("-")
@@ -80,8 +88,8 @@ fn levels(words: &[String]) -> Result<BTreeMap<String, Level>, Failure> {
 }
 
 /// Reads everything that a compilation needs. The target is the one that is given, or that of the environment.
-fn inputs(input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
-    let found = project::read(&input.dir, input.env.as_deref())?;
+fn inputs(located: &Located, input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
+    let found = located.read(input.env.as_deref())?;
     let mut target = target.clone();
     if !target.is_foreign() {
         target.context.clone_from(&found.settings.context);
@@ -110,21 +118,27 @@ fn inputs(input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
     };
     let named = found.named.into_iter().map(|named| file(named.file, &named.context, Some(named.image)));
     let dockerfiles = found.dockerfiles.into_iter().map(own).chain(named).collect::<Result<_, _>>()?;
-    let values = input.values.iter().map(|path| Ok(manifest(project::text(path)?))).collect::<Result<_, Failure>>()?;
-    let manifests = found.manifests.into_iter().map(manifest).collect();
-    Ok((Inputs { config: found.config.map(manifest), values, overlay: found.overlay, manifests, dockerfiles, options }, target))
+    let values: Vec<Manifest> = input.values.iter().map(|path| Ok(manifest(project::text(path)?))).collect::<Result<_, Failure>>()?;
+    let manifests: Vec<Manifest> = found.manifests.into_iter().map(manifest).collect();
+    let mut encrypted = BTreeMap::new();
+    for file in manifests.iter().chain(&values) {
+        encrypted.extend(sealed::open(Path::new(&file.path), &file.text)?.map(|opened| (file.path.clone(), opened)));
+    }
+    Ok((Inputs { config: found.config.map(manifest), values, overlay: found.overlay, manifests, dockerfiles, sealed: encrypted, options }, target))
 }
 
 /// Compiles a directory; what is wrong is in the outcome.
 pub fn outcome(root: &Path, input: &Input, target: &Target) -> Result<(Outcome, Target), Failure> {
-    let (inputs, target) = inputs(input, target)?;
+    let located = inputs::locate(root, input)?;
+    let (inputs, target) = self::inputs(&located, input, target)?;
     let mut project = Project::read(&inputs);
-    let how = Sourcing::new(false, input.offline, input.locked, &input.dir)?;
+    let how = Sourcing::new(false, input.offline, input.locked, located.first())?;
     let bases = ingredients(root, &mut project, &how)?;
     let mut outcome = project.compile(&bases);
     if let (Some(lock), Some(plan)) = (&how.lock, &mut outcome.plan) {
         lock.pin(plan)?;
     }
+    located.name_files(&mut outcome);
     Ok((outcome, target))
 }
 
@@ -153,11 +167,16 @@ fn ingredients(root: &Path, project: &mut Project, how: &Sourcing) -> Result<BTr
 /// # Errors
 /// Any error among the diagnostics, after all of them have been printed.
 pub fn compile(root: &Path, input: &Input, target: &Target) -> Result<Compiled, Failure> {
+    if inputs::is_stdin(input) && input.set.is_none() {
+        let text = "manifests from stdin belong to no directory whose name their set could have: give it one with --set NAME";
+        return Err(Failure::text(text).with_code(2));
+    }
     let (Outcome { plan, mut diagnostics, sources }, target) = outcome(root, input, target)?;
     // Notes are for those who ask: `strake check`.
     diagnostics.retain(|finding| finding.severity != Severity::Note);
     report(&sources, &diagnostics);
-    plan.map(|plan| Compiled { plan, sources, target }).ok_or_else(|| Failure::silent(1))
+    let warnings = diagnostics.iter().map(|finding| review::finding(&sources, finding)).collect();
+    plan.map(|plan| Compiled { plan, sources, target, warnings }).ok_or_else(|| Failure::silent(1))
 }
 
 /// Prints the plan: what the directory means, or what it changes.
@@ -183,20 +202,39 @@ pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
             say(data(&plan, if format == PlanFormat::Yaml { Format::Yaml } else { Format::Json }));
         }
     }
-    if reviewed.is_some_and(|review| !review.unchanged()) { Err(Failure::silent(2)) } else { Ok(()) }
+    match reviewed {
+        Some(review) if !review.errors.is_empty() => {
+            review.errors.iter().for_each(|error| note(format!("{} {}", Paint::stderr().red("error:"), error.message)));
+            Err(Failure::silent(1))
+        }
+        Some(review) if !review.unchanged() => Err(Failure::silent(2)),
+        _ => Ok(()),
+    }
 }
 
 /// The comparison that was asked for; with the cluster when there is one.
-fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
+pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
+    if args.out.is_some() && (inputs::is_stdin(&args.input) || args.input.more.iter().any(|word| word == Path::new("-"))) {
+        return Err(Failure::text("--out keeps a plan for later, and stdin cannot be read again then: put the manifests into a file").with_code(2));
+    }
     if let Some(revision) = &args.against {
+        if !args.input.more.is_empty() || inputs::is_stdin(&args.input) {
+            return Err(Failure::text("--against compares one directory or repository with itself as it was: name one").with_code(2));
+        }
+        if inputs::is_repository(&args.input.dir) {
+            let input = Input { dir: inputs::at_reference(&args.input.dir, revision)?, set: Some(compiled.plan.deploy.set.clone()), ..args.input.clone() };
+            let before = compile(root, &input, &args.target)?.plan.deploy;
+            let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
+            return Ok(Some(offline(root, &before, compiled, header)));
+        }
         let (_folder, dir) = review::at_revision(&args.input.dir, revision)?;
         let before = before(root, args, &dir)?;
         let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
-        return Ok(Some(review::against_plan(&before, &compiled.plan, header)));
+        return Ok(Some(offline(root, &before, compiled, header)));
     }
     if args.empty {
         let header = review::header(&args.input, &compiled.plan, "nothing");
-        return Ok(Some(review::against_plan(&Default::default(), &compiled.plan, header)));
+        return Ok(Some(offline(root, &Default::default(), compiled, header)));
     }
     let target = compiled.target.clone();
     if !target.is_foreign() && strake_cluster::holder(root).is_none() {
@@ -209,11 +247,21 @@ fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Option<
     // What runs is what is built: without its digest nothing can be said of an image.
     build_into(root, compiled, Progress::Quiet)?;
     let plan = compiled.plan.clone();
+    let warnings = std::mem::take(&mut compiled.warnings);
     interrupt::wait(async {
         let client = connect(root, &target).await?;
-        let header = review::header(&args.input, &plan, client.server());
-        review::against_cluster(&client, &plan, header).await.map(Some)
+        let header = review::header(&args.input, &plan, client.server()).agreed(&review::agreed(&args.allowed));
+        let mut review = review::against_cluster(root, &client, &plan, header).await?;
+        review.warnings.splice(0..0, warnings);
+        Ok(Some(review))
     })
+}
+
+/// A comparison without a cluster.
+fn offline(root: &Path, before: &strake_plan::DeployPlan, compiled: &mut Compiled, header: strake_apply::review::Header) -> Review {
+    let mut review = review::against_plan(root, before, &compiled.plan, header);
+    review.warnings.splice(0..0, std::mem::take(&mut compiled.warnings));
+    review
 }
 
 /// What the directory meant at another revision; nothing when it was not there.
@@ -228,10 +276,19 @@ fn before(root: &Path, args: &Plan, dir: &Path) -> Result<strake_plan::DeployPla
 /// Plans are kept, mailed and logged: the values of Secrets are not among what they show.
 pub fn hide_secrets(plan: &mut Value) {
     let changes = plan["deploy"]["changes"].as_array_mut().into_iter().flatten();
-    for object in changes.map(|change| &mut change["object"]).filter(|object| object["kind"] == "Secret") {
+    for change in changes {
+        // What comes from an encrypted file is a secret wherever it stands.
+        let pointers: Vec<String> = change["sensitive"].as_array().into_iter().flatten().filter_map(|pointer| pointer.as_str().map(str::to_owned)).collect();
+        for pointer in pointers {
+            change["object"].pointer_mut(&pointer).into_iter().for_each(|value| *value = Value::from(CONCEALED));
+        }
+        let object = &mut change["object"];
+        if object["kind"] != "Secret" {
+            continue;
+        }
         let fields = ["data", "stringData"].iter().filter_map(|field| object.get(*field)?.as_object().map(|values| (*field, values.clone())));
         for (field, values) in fields.collect::<Vec<_>>() {
-            object[field] = values.keys().map(|key| (key.clone(), Value::from("(secret)"))).collect();
+            object[field] = values.keys().map(|key| (key.clone(), Value::from(CONCEALED))).collect();
         }
     }
 }

@@ -1,21 +1,29 @@
 //! strake plan, compared with something: a cluster, another revision, nothing. And plans that are kept in a file.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use strake_apply::review::{Action, FORMAT_VERSION, GitState, Header, Review, Reviewed, Risk, review};
-use strake_apply::{Applied, Applier, Options, Outcome, Report};
-use strake_client::Client;
-use strake_plan::{DeployPlan, ObjectId, Plan};
+use strake_apply::conceal::Key;
+use strake_apply::review::{Action, Cluster, Consent, FORMAT_VERSION, Finding, GitState, Header, InventoryState, Review, Reviewed, Risk, review};
+use strake_apply::{Applier, Options, predict};
+use strake_client::{Client, Resource};
+use strake_plan::{DeployPlan, Plan};
+use strake_source::{Diagnostic, Sources};
 
-use crate::args::Input;
+use crate::args::{Input, PlanConsent};
 use crate::failure::Failure;
-use crate::output::{Paint, counted};
+use crate::inputs;
+use crate::output::{Paint, counted, without_secrets};
+
+/// How long a plan that was kept may be applied.
+const VALID: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// The exit code of a plan that no longer fits the cluster.
 pub const STALE: u8 = 4;
@@ -26,13 +34,23 @@ pub fn header(input: &Input, plan: &Plan, target: &str) -> Header {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         input: input_digest(plan),
         git: git_state(&input.dir),
-        directory: std::path::absolute(&input.dir).unwrap_or_else(|_| input.dir.clone()).display().to_string(),
+        directory: place(&input.dir),
+        more: input.more.iter().map(|word| place(word)).collect(),
         set: plan.deploy.set.clone(),
         namespace: plan.deploy.namespace.clone(),
         target: target.to_owned(),
         environment: input.env.clone(),
         values: input.values.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()).collect(),
+        ..Header::default()
     }
+}
+
+/// What a plan that is kept calls an input: a path in full, a repository at its commit.
+fn place(word: &Path) -> String {
+    if let Some(commit) = inputs::commit_of(word) {
+        return inputs::at_reference(word, &commit).unwrap_or_else(|_| word.to_owned()).display().to_string();
+    }
+    std::path::absolute(word).unwrap_or_else(|_| word.to_owned()).display().to_string()
 }
 
 /// The digest of a compiled plan. The values of Secrets are no part of it: who has the digest could try passwords.
@@ -51,6 +69,13 @@ fn input_digest(plan: &Plan) -> String {
 
 /// The repository that a directory is in; nothing when there is none, or no git.
 fn git_state(dir: &Path) -> Option<GitState> {
+    // What a sync has fetched has no repository around it.
+    if let Ok(revision) = std::env::var(crate::sync::deploy::REVISION) {
+        return Some(GitState { revision, dirty: false });
+    }
+    if let Some(revision) = inputs::commit_of(dir) {
+        return Some(GitState { revision, dirty: false });
+    }
     let git = |args: &[&str]| {
         let output = Command::new("git").arg("-C").arg(dir).args(args).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -58,35 +83,151 @@ fn git_state(dir: &Path) -> Option<GitState> {
     Some(GitState { revision: git(&["rev-parse", "HEAD"])?, dirty: !git(&["status", "--porcelain", "--", "."])?.is_empty() })
 }
 
-/// What applying would do in a cluster, by its own dry run.
-pub async fn against_cluster(client: &Client, plan: &Plan, header: Header) -> Result<Review, Failure> {
-    let report = Applier::new(client, &plan.deploy, Options::default(), &|_| {}).diff().await.map_err(crate::commands::apply::explain)?;
+/// What the arguments of a plan or a diff agree to.
+pub fn agreed(args: &PlanConsent) -> Consent {
+    Consent {
+        allow_mass_delete: args.allow_mass_delete,
+        force_conflicts: args.force_conflicts,
+        adopt: args.consent.adopt,
+        confirmed: args.consent.confirm_delete.clone(),
+        ..Consent::default()
+    }
+}
+
+/// How to apply, or to find out what an apply would do, with this agreed to.
+pub fn options(root: &Path, consent: &Consent) -> Options {
+    Options {
+        prune: !consent.no_prune,
+        allow_mass_delete: consent.allow_mass_delete,
+        force_conflicts: consent.force_conflicts,
+        adopt: consent.adopt,
+        replace: consent.replace,
+        confirmed: consent.confirmed.clone(),
+        key: key(root),
+        ..Options::default()
+    }
+}
+
+/// The state directory's key for hashes of secrets; made when there is none. Where none can be kept, hashes of two runs cannot be compared.
+fn key(root: &Path) -> Key {
+    let path = root.join("plan.key");
+    let read = || fs::read(&path).ok().and_then(|bytes| bytes.try_into().ok()).map(Key::of);
+    if let Some(key) = read() {
+        return key;
+    }
+    let key = Key::random();
+    let keep = || -> std::io::Result<()> {
+        fs::create_dir_all(root)?;
+        // Whole or not at all, readable by its owner only; who comes second takes the first one's.
+        let mut file = tempfile::NamedTempFile::new_in(root)?;
+        std::io::Write::write_all(&mut file, key.bytes())?;
+        file.persist_noclobber(&path).map(drop).map_err(|error| error.error)
+    };
+    match keep() {
+        Ok(()) => key,
+        Err(_) => read().unwrap_or(key),
+    }
+}
+
+/// What applying would do in a cluster, by its own dry run. What would be refused is in the review.
+pub async fn against_cluster(root: &Path, client: &Client, plan: &Plan, mut header: Header) -> Result<Review, Failure> {
+    let now = jiff::Timestamp::now();
+    header.created = Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    header.expires = now.checked_add(VALID).ok().map(|end| end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    header.cluster = Some(cluster(client, plan).await);
+    let id = strake_apply::inventory::set_id(&plan.deploy.set, &plan.deploy.namespace);
+    header.inventory = Some(InventoryState { id, generation: 0 });
+    let options = options(root, &header.consent);
+    let report = Applier::new(client, &plan.deploy, options, &|_| {}).diff().await.map_err(crate::commands::apply::explain)?;
     Ok(review(&plan.deploy, &report, header))
 }
 
-/// What is different from another plan, without any cluster. `before` is empty for `--empty`.
-pub fn against_plan(before: &DeployPlan, plan: &Plan, header: Header) -> Review {
-    let old: BTreeMap<&ObjectId, &Value> = before.changes.iter().map(|change| (&change.id, &change.object)).collect();
-    let applied = plan.deploy.changes.iter().map(|change| {
-        let live = old.get(&change.id).copied();
-        let changes = if live.is_some() { strake_apply::changes::changes(live, &change.object) } else { Vec::new() };
-        let outcome = match (live, changes.is_empty()) {
-            (None, _) => Outcome::Created,
-            (Some(_), true) => Outcome::Unchanged,
-            (Some(_), false) => Outcome::Configured,
-        };
-        // Both belong to the same set.
-        let before = live.map(|live| strake_apply::inventory::labelled(live, "this"));
-        Applied { id: change.id.clone(), outcome, changes, fixed: Vec::new(), object: change.object.clone(), before, origin: change.origin.clone() }
-    });
-    let applied: Vec<Applied> = applied.collect();
-    let kept: Vec<&ObjectId> = plan.deploy.changes.iter().map(|change| &change.id).collect();
-    let pruned = before.changes.iter().map(|change| change.id.clone()).filter(|id| !kept.contains(&id)).collect();
-    review(&plan.deploy, &Report { applied, pruned, kept: Vec::new() }, header)
+/// Which cluster it is. What may not be read is not told.
+async fn cluster(client: &Client, plan: &Plan) -> Cluster {
+    let system = client.get(&Resource::NAMESPACES, None, "kube-system").await.ok().flatten();
+    let version = client.raw_get("/version").await.ok();
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let versions: BTreeSet<String> = plan.deploy.changes.iter().map(|change| change.id.api_version()).collect();
+    Cluster {
+        uid: text(system.as_ref().map(|system| &system["metadata"]["uid"])),
+        version: text(version.as_ref().map(|version| &version["gitVersion"])),
+        api_versions: versions.into_iter().collect(),
+    }
+}
+
+/// What is different from another plan, without any cluster: what strake's own would then do. `before` is empty for `--empty`.
+pub fn against_plan(root: &Path, before: &DeployPlan, plan: &Plan, header: Header) -> Review {
+    let mut review = review(&plan.deploy, &predict::compare(before, &plan.deploy, &key(root)), header);
+    // Without a build the digests of its images are not known.
+    review.complete &= plan.deploy.images.is_empty();
+    review
+}
+
+/// What the compiler says, as a plan keeps it.
+pub fn finding(sources: &Sources, diagnostic: &Diagnostic) -> Finding {
+    Finding {
+        code: diagnostic.code.0.to_owned(),
+        id: None,
+        origin: diagnostic.span.map(|span| sources.place(span)).unwrap_or_default(),
+        message: without_secrets(&diagnostic.message),
+    }
+}
+
+/// What the files of a revision are put into. It goes when it is dropped; what a run has left that was killed goes with the next one.
+pub struct Scratch {
+    path: PathBuf,
+    lock: PathBuf,
+    /// Held as long as the folder is used.
+    _held: fs::File,
+}
+
+impl Scratch {
+    const NAME: &str = "strake-against-";
+
+    fn new() -> std::io::Result<Scratch> {
+        let folder = std::env::temp_dir();
+        Scratch::clear(&folder);
+        loop {
+            // The lock is there before the folder: a folder without a holder is nobody's.
+            let (file, lock) = tempfile::Builder::new().prefix(Scratch::NAME).suffix(".lock").tempfile_in(&folder)?.keep().map_err(|error| error.error)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            // Another run may have cleared it before it was held.
+            if file.metadata()?.nlink() > 0 {
+                let path = lock.with_extension("");
+                fs::create_dir(&path)?;
+                return Ok(Scratch { path, lock, _held: file });
+            }
+        }
+    }
+
+    /// Removes what nobody holds any more.
+    fn clear(folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(Scratch::NAME) || !name.ends_with(".lock") {
+                continue;
+            }
+            let lock = entry.path();
+            let open = rustix::fs::open(&lock, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            // What is somebody else's, or held, stays.
+            let Ok(file) = open.map(fs::File::from) else { continue };
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _ = fs::remove_dir_all(lock.with_extension(""));
+                let _ = fs::remove_file(&lock);
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_file(&self.lock);
+    }
 }
 
 /// The files of a git revision below a directory, in a directory of their own that goes when the result is dropped.
-pub fn at_revision(dir: &Path, revision: &str) -> Result<(tempfile::TempDir, PathBuf), Failure> {
+pub fn at_revision(dir: &Path, revision: &str) -> Result<(Scratch, PathBuf), Failure> {
     let failed = |what: &str, said: &[u8]| Failure::text(format!("--against {revision}: {what}: {}", String::from_utf8_lossy(said).trim()));
     let git =
         |args: &[&str]| Command::new("git").arg("-C").arg(dir).args(args).output().map_err(|error| failed("cannot run git", error.to_string().as_bytes()));
@@ -106,10 +247,10 @@ pub fn at_revision(dir: &Path, revision: &str) -> Result<(tempfile::TempDir, Pat
     if !archive.status.success() {
         return Err(failed("cannot read it", &archive.stderr));
     }
-    let folder = tempfile::tempdir()?;
+    let folder = Scratch::new()?;
     // The same name at the end: a set is called like its directory.
     let name = root.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_os_string);
-    let below = folder.path().join(name);
+    let below = folder.path.join(name);
     fs::create_dir(&below)?;
     // `unpack` keeps entries inside the directory.
     tar::Archive::new(archive.stdout.as_slice()).unpack(&below)?;
@@ -157,6 +298,19 @@ pub fn check(saved: &Review, now: &Review) -> Result<(), Failure> {
     if saved.header.target != now.header.target {
         return Err(Failure::text(format!("the plan was made for {}, and this is {}", saved.header.target, now.header.target)).with_code(STALE));
     }
+    let uid = |review: &Review| review.header.cluster.as_ref().map(|cluster| cluster.uid.clone()).filter(|uid| !uid.is_empty());
+    if uid(saved).zip(uid(now)).is_some_and(|(made, here)| made != here) {
+        return Err(Failure::text(format!("the plan was made for another cluster, which answered at {} too", saved.header.target)).with_code(STALE));
+    }
+    let ended = saved.header.expires.as_ref().zip(now.header.created.as_ref()).filter(|(end, now)| end < now);
+    if let Some((end, _)) = ended {
+        let text = format!("the plan is stale: it was good until {end}\n  make a new one: strake plan {} --out FILE", saved.header.directory);
+        return Err(Failure::text(text).with_code(STALE));
+    }
+    if !saved.errors.is_empty() {
+        let list: String = saved.errors.iter().map(|error| format!("\n  {}", error.message)).collect();
+        return Err(Failure::text(format!("the plan cannot be applied:{list}")));
+    }
     let drift = saved.stale(now);
     if drift.is_empty() {
         return Ok(());
@@ -193,6 +347,7 @@ fn totals(review: &Review) -> String {
         (Action::Replace, "to replace"),
         (Action::Adopt, "to adopt"),
         (Action::Delete, "to delete"),
+        (Action::Forget, "to keep"),
         (Action::Noop, "as it is"),
     ];
     let parts = words.iter().filter_map(|(action, words)| review.summary.get(action).map(|count| format!("{count} {words}")));
@@ -219,11 +374,20 @@ pub fn text(review: &Review, paint: Paint) -> String {
         }
         for field in change.fields.iter().filter(|_| change.action != Action::Create) {
             let (before, after) = (shown(field.before.as_ref()), shown(field.after.as_ref()));
-            let _ = writeln!(out, "      {}: {} -> {}", field.path, paint.red(&before), paint.green(&after));
+            let mut notes: Vec<String> = field.owner.iter().map(|owner| format!("of {owner}")).collect();
+            notes.extend(field.forces_replacement.then(|| "cannot be changed".to_owned()));
+            let notes = if notes.is_empty() { String::new() } else { paint.dim(&format!("  ({})", notes.join("; "))) };
+            let _ = writeln!(out, "      {}: {} -> {}{notes}", field.path, paint.red(&before), paint.green(&after));
+        }
+        for (path, reason) in &change.left {
+            let _ = writeln!(out, "      {}", paint.dim(&format!("{path} is left as it is: {reason}")));
         }
         for found in &change.risks {
             let _ = writeln!(out, "      {}", paint.yellow(&format!("! {}", risk(*found))));
         }
+    }
+    for error in &review.errors {
+        let _ = writeln!(out, "{} {}", paint.red("! refused"), error.message);
     }
     let _ = write!(out, "{}: {}", counted(review.changes.len(), "object"), totals(review));
     out
@@ -237,6 +401,15 @@ pub fn markdown(review: &Review) -> String {
         format!(" at `{}`{}", git.revision.chars().take(12).collect::<String>(), if git.dirty { " with other changes" } else { "" })
     });
     let _ = writeln!(out, "### Set `{}`{git} against {}\n\n**{}**\n", header.set, header.target, totals(review));
+    for error in &review.errors {
+        let _ = writeln!(out, "- **Refused**: {}", error.message.replace('\n', " "));
+    }
+    for warning in &review.warnings {
+        let _ = writeln!(out, "- Warning: {}{}{}", warning.message.replace('\n', " "), if warning.origin.is_empty() { "" } else { " at " }, warning.origin);
+    }
+    if !review.errors.is_empty() || !review.warnings.is_empty() {
+        out.push('\n');
+    }
     let changes: Vec<&Reviewed> = review.changes.iter().filter(|change| change.action != Action::Noop).collect();
     if changes.is_empty() {
         return out;

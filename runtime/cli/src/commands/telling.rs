@@ -126,7 +126,6 @@ impl View {
         Some(match event {
             Event::Applied { outcome: Outcome::Unchanged, .. } => return None,
             Event::Applied { id, outcome } => format!("{}  {id}", paint.green(if *outcome == Outcome::Created { "created" } else { "changed" })),
-            Event::Left { id, path, reason } => note(format!("{} {id}: {path} is left as it is: {reason}", paint.yellow("warning:"))),
             Event::Overruled { id, managers } => {
                 format!("{} {id}: what {} had changed by hand is as the directory says again", paint.yellow("taken back"), managers.join(", "))
             }
@@ -159,7 +158,6 @@ fn json_of(event: &Event) -> Value {
     match event {
         Event::Applied { id, outcome } => json!({"event": "applied", "object": id, "outcome": outcome}),
         Event::Waiting { id, reason } => json!({"event": "waiting", "object": id, "reason": reason}),
-        Event::Left { id, path, reason } => json!({"event": "left", "object": id, "path": path, "reason": reason}),
         Event::Left { id, path, reason } => json!({"event": "left", "object": id, "path": path, "reason": reason}),
         Event::Overruled { id, managers } => json!({"event": "overruled", "object": id, "managers": managers}),
         Event::Ready { id } => json!({"event": "ready", "object": id}),

@@ -98,7 +98,7 @@ fn compiled(root: &Path, args: &Apply, job: &Job) -> Result<Compiled, Trouble> {
     let (outcome, target) = result.map_err(|trouble| relative(trouble, job))?;
     let errors: Vec<_> = outcome.diagnostics.iter().filter(|finding| finding.severity == Severity::Error).collect();
     match outcome.plan {
-        Some(plan) if errors.is_empty() => Ok(Compiled { plan, sources: outcome.sources, target }),
+        Some(plan) if errors.is_empty() => Ok(Compiled { plan, sources: outcome.sources, target, warnings: Vec::new() }),
         _ => {
             let texts: Vec<String> = errors.iter().map(|finding| render(&outcome.sources, std::slice::from_ref(*finding), Style::Plain)).collect();
             let first = errors.first().map_or_else(|| "it does not compile".to_owned(), |finding| one_line(finding, &outcome.sources));

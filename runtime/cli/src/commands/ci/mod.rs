@@ -9,12 +9,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use strake_apply::Outcome as Applied;
 use strake_compile::Outcome;
 use strake_source::{Diagnostic, Severity};
 
-use crate::args::{Apply, Ci, EventsFormat, Format, Plan, PlanFormat};
-use crate::commands::apply::{reach, send_plan};
+use crate::args::{Apply, Ci, EventsFormat, Format, Plan, PlanConsent, PlanFormat};
+use crate::commands::apply::{consent, reach, send_plan};
 use crate::commands::build::report;
 use crate::commands::check;
 use crate::commands::plan::{Compiled, outcome};
@@ -22,7 +23,7 @@ use crate::commands::review;
 use crate::connect::connect;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::{Paint, data, note, say, secrets, without_secrets};
+use crate::output::{Paint, data, note, say, secrets, took, without_secrets};
 use provider::{Provider, Run};
 use summary::Told;
 
@@ -93,20 +94,24 @@ fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> R
         command(args, check::github(&told.findings).trim_end());
     }
     let Some(plan) = plan else { return Err(Failure::silent(1)) };
-    let mut compiled = Compiled { plan, sources, target };
+    let warnings = shown.iter().map(|finding| review::finding(&sources, finding)).collect();
+    let mut compiled = Compiled { plan, sources, target, warnings };
     if mode != Mode::Plan {
         // Before minutes of building.
         crate::commands::apply::cluster(root, &compiled.target, args.apply.listen)?;
         reach(root, &compiled.target)?;
     }
-    told.images = push.build(root, args, &mut compiled)?;
-    match mode {
-        Mode::Plan => told.review = base::review(root, args, run, &mut compiled)?,
-        Mode::Rehearse => told.review = against_cluster(root, args, &compiled)?,
-        Mode::Apply => {
-            told.review = against_cluster(root, args, &compiled)?;
-            told.applied = Some(apply(root, &args.apply, &compiled)?);
-        }
+    let (made, running) = push.build(root, args, &compiled)?;
+    told.images = made;
+    if mode == Mode::Plan {
+        // The other revision is not built: names are compared with names.
+        told.review = base::review(root, args, run, &mut compiled)?;
+        return Ok(());
+    }
+    compiled.plan.deploy.fill_images(&running);
+    told.review = against_cluster(root, args, &compiled)?;
+    if mode == Mode::Apply {
+        told.applied = Some(apply(root, &args.apply, &compiled)?);
     }
     Ok(())
 }
@@ -137,8 +142,8 @@ fn command(args: &Ci, line: &str) {
 fn against_cluster(root: &Path, args: &Ci, compiled: &Compiled) -> Result<Option<strake_apply::review::Review>, Failure> {
     interrupt::wait(async {
         let client = connect(root, &compiled.target).await?;
-        let header = review::header(&args.apply.input, &compiled.plan, client.server());
-        review::against_cluster(&client, &compiled.plan, header).await.map(Some)
+        let header = review::header(&args.apply.input, &compiled.plan, client.server()).agreed(&consent(&args.apply));
+        review::against_cluster(root, &client, &compiled.plan, header).await.map(Some)
     })
 }
 
@@ -149,22 +154,12 @@ fn apply(root: &Path, args: &Apply, compiled: &Compiled) -> Result<Value, Failur
         // Events for programs are not what stdout is for here.
         let args = Apply { output: EventsFormat::Text, ..args.clone() };
         let report = send_plan(root, &client, &compiled.plan, &args, &compiled.target, Some(stop)).await?;
+        note(format!("{} in {}", Paint::stderr().green("applied"), took(started.elapsed())));
         let ids = |outcome| report.applied.iter().filter(move |applied| applied.outcome == outcome).map(|applied| applied.id.to_string()).collect::<Vec<_>>();
-        use strake_apply::Outcome::{Configured, Created, Unchanged};
         let pruned: Vec<String> = report.pruned.iter().map(ToString::to_string).collect();
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok((serde_json::json!({"created": ids(Created), "changed": ids(Configured), "unchanged": ids(Unchanged).len(), "deleted": pruned, "timeMs": milliseconds}), report))
+        Ok(json!({"created": ids(Applied::Created), "changed": ids(Applied::Configured), "unchanged": ids(Applied::Unchanged).len(), "deleted": pruned, "timeMs": milliseconds}))
     })
-    .map(|(value, report)| {
-        note_applied(&report, started);
-        value
-    })
-}
-
-fn note_applied(report: &strake_apply::Report, started: Instant) {
-    if !report.unchanged() || std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        note(format!("{} in {}", Paint::stderr().green("applied"), crate::output::took(started.elapsed())));
-    }
 }
 
 /// Writes what was found to wherever it is looked for.
@@ -204,5 +199,7 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// What `strake plan` would be asked for.
 fn plan_args(args: &Ci, against: Option<String>, empty: bool) -> Plan {
-    Plan { input: args.apply.input.clone(), target: args.apply.target.clone(), against, empty, out: None, output: PlanFormat::Text }
+    let apply = &args.apply;
+    let allowed = PlanConsent { allow_mass_delete: apply.allow_mass_delete, force_conflicts: apply.force_conflicts, consent: apply.consent.clone() };
+    Plan { input: args.apply.input.clone(), target: args.apply.target.clone(), against, empty, out: None, allowed, output: PlanFormat::Text }
 }
