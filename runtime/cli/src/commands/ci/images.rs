@@ -58,11 +58,11 @@ impl Push {
         Ok(Push { registry, named: args.push || args.registry.is_some(), off: args.no_push, commit, own_tags, deploys })
     }
 
-    /// Builds, pushes, and fills what containers run into the plan.
-    pub fn build(&self, root: &Path, args: &Ci, compiled: &mut Compiled) -> Result<Vec<Made>, Failure> {
+    /// Builds and pushes; what was made, and what containers run, an image each.
+    pub fn build(&self, root: &Path, args: &Ci, compiled: &Compiled) -> Result<(Vec<Made>, Vec<String>), Failure> {
         let plan = &compiled.plan.build;
         if plan.images.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         need_root("building images")?;
         let store = Store::open(root)?;
@@ -88,8 +88,7 @@ impl Push {
                 pushed,
             });
         }
-        compiled.plan.deploy.fill_images(&running);
-        Ok(made)
+        Ok((made, running))
     }
 
     /// `--cache-from` and `--cache-to`: as given, else in the registry. Only what is deployed writes: whoever writes a cache decides what others build.

@@ -158,7 +158,9 @@ fn apply(root: &Path, args: &Apply, compiled: &Compiled) -> Result<Value, Failur
         let ids = |outcome| report.applied.iter().filter(move |applied| applied.outcome == outcome).map(|applied| applied.id.to_string()).collect::<Vec<_>>();
         let pruned: Vec<String> = report.pruned.iter().map(ToString::to_string).collect();
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(json!({"created": ids(Applied::Created), "changed": ids(Applied::Configured), "unchanged": ids(Applied::Unchanged).len(), "deleted": pruned, "timeMs": milliseconds}))
+        Ok(
+            json!({"created": ids(Applied::Created), "changed": ids(Applied::Configured), "unchanged": ids(Applied::Unchanged).len(), "deleted": pruned, "timeMs": milliseconds}),
+        )
     })
 }
 
