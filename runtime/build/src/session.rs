@@ -68,6 +68,8 @@ pub(crate) struct Prepared {
     pub stages: Option<Digest>,
     /// What a copy of one directory is remembered by.
     pub lines: Option<Arc<Vec<KinLine>>>,
+    /// Bytes of all files that it reads from contexts, known before they are digested.
+    pub context_bytes: u64,
     /// The very files, by source and patterns.
     pub selections: HashMap<(CopySource, Vec<String>), Arc<Vec<Selection>>>,
 }
@@ -226,6 +228,11 @@ impl<'a> Session<'a> {
     /// What is known of a step's sources.
     pub(crate) fn prepared(&self, step: StepIndex) -> Prepared {
         lock(&self.prepared).get(&step).cloned().unwrap_or_default()
+    }
+
+    /// Bytes of the files that a step reads from contexts, as far as that is known.
+    pub(crate) fn context_bytes(&self, step: StepIndex) -> u64 {
+        lock(&self.prepared).get(&step).map_or(0, |prepared| prepared.context_bytes)
     }
 
     /// The files that were selected when the step was digested.

@@ -100,6 +100,7 @@ fn mode_of(copy: &Copy) -> Result<Option<ModeChange>, StepError> {
 /// Selects and digests what the step reads: from contexts, or from other steps.
 pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bool) -> Result<(), StepError> {
     let mut hasher = Hasher::default();
+    let mut context_bytes = 0;
     for read in reads(&session.plan.step(index).op)? {
         let context = match read.from {
             CopySource::Context { name } if !stages => Some(session.context(name)?),
@@ -108,6 +109,10 @@ pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bo
         };
         let source = source_of(session, read.from)?;
         let selections = source.select(&read.sources, read.exclude, read.parents).map_err(|source| StepError::Select { source })?;
+        if context.is_some() {
+            context_bytes += selections.iter().map(Selection::size_bytes).sum::<u64>();
+            session.prepare(index, |prepared| prepared.context_bytes = context_bytes);
+        }
         let decided = Decided { owner: read.owner, mode: read.mode.as_ref() };
         let digested = content(&source, &selections, context.as_ref().map(|context| &context.stats), decided)?;
         hasher.field(digested.digest.as_bytes());

@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, setpriority_process};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, Group, Hierarchies};
@@ -160,6 +161,10 @@ fn make(dir: &Path, spec: &ContainerSpec, groups: &[Group], output: OwnedFd) -> 
     };
     drop((streams, stdin, monitor, network, program));
     set_oom_score(process.pid, spec.limits.oom_score_adj);
+    if let Some(pid) = Pid::from_raw(process.pid).filter(|_| spec.limits.niceness > 0) {
+        // What it starts inherits it; giving way is allowed to everybody.
+        let _ = setpriority_process(Some(pid), i32::from(spec.limits.niceness.min(19)));
+    }
     // While the first process mounts its file systems: joining a v1 hierarchy may wait for the whole machine.
     for group in groups.iter().filter(|group| !group.controller.is_empty()) {
         cgroup::join(&group.path(), process.pid).doing_to("join the cgroup", &group.path().display())?;

@@ -197,6 +197,9 @@ pub struct Limits {
     /// Be below the parent cgroup for every controller that this machine has, so that the parent's limits hold, even without limits of its own.
     #[serde(default)]
     pub below_parent: bool,
+    /// How much its programs give way to others when processors are scarce (nice(2)), 0 to 19.
+    #[serde(default)]
+    pub niceness: u8,
 }
 
 /// A limit of each process (getrlimit(2)).

@@ -243,6 +243,7 @@ fn limits(pod: &Pod, container: &Container, node_memory_bytes: u64) -> Result<Li
         pids: Some(MOST_PIDS),
         oom_score_adj: Some(oom_score_adj),
         below_parent: false,
+        niceness: 0,
     })
 }
 

@@ -14,13 +14,14 @@ use libdeflater::{CompressionLvl, Compressor, crc32};
 use crate::blob::BlobWriter;
 
 /// The longest member, uncompressed: small enough to share out, large enough not to cost ratio.
-const MEMBER_BYTES: usize = 1 << 20;
+const MEMBER_BYTES: usize = 2 << 20;
 /// The unit that is looked at to tell what compresses.
 const GRAIN_BYTES: usize = 16 << 10;
 /// Of a grain, so much is looked at first.
 const SAMPLE_BYTES: usize = 2 << 10;
-/// This library's level whose output is as small as that of zlib's level 6, or smaller.
-const LEVEL: i32 = 4;
+/// This library's level at which a Debian system is 2 % larger than with zlib's level 6, and smaller than what Go's and zlib-rs's level 6 make of it: level 4 would
+/// gain 1 % for 18 % more time.
+const LEVEL: i32 = 2;
 /// No file name, no time, system "unknown" (RFC 1952, 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// The longest stored block (RFC 1951, 3.2.4).

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use strake_oci::{Descriptor, Digest, MediaType};
 
+use zstd::zstd_safe::{CParameter, Strategy};
+
 use crate::blob::BlobWriter;
 use crate::decompress::{Compression, decompress};
 use crate::error::{Result, StoreError, reading, writing};
@@ -19,6 +21,10 @@ use crate::tape::sink::HashAhead;
 use crate::tape::tree::{Times, TreeOptions, write_varied};
 
 const ZSTD_LEVEL: i32 = 3;
+/// What of that level is set otherwise: the quickest search, in a window of 4 MB instead of 2 and with a larger table. A Debian system becomes 2 % smaller so, in two
+/// thirds of the time. Any reader must cope with 8 MB (RFC 8878, 3.1.1.1.2).
+const ZSTD_PARAMETERS: [CParameter; 4] =
+    [CParameter::Strategy(Strategy::ZSTD_fast), CParameter::WindowLog(22), CParameter::HashLog(19), CParameter::MinMatch(6)];
 /// Fixed, because it is part of what the output depends on.
 const ZSTD_THREADS: u32 = 2;
 /// What one thread compresses at a time: the library's own choice, four windows, takes twice the memory and makes blobs a thousandth smaller. Fixed as well.
@@ -175,7 +181,8 @@ impl Packer {
                 let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
                 encoder.include_checksum(true)?;
                 encoder.multithread(ZSTD_THREADS)?;
-                encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB_BYTES))?;
+                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
+                ZSTD_PARAMETERS.into_iter().try_for_each(|parameter| encoder.set_parameter(parameter))?;
                 Packer::Zstd(encoder)
             }
         })

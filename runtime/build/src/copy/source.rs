@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use strake_dockerfile::{Ignore, Pattern, has_wildcard};
 
-use crate::tree::{Entry, LastLink, Root, Verdict, clean, kind, list, walk};
+use crate::tree::{Entry, Kind, LastLink, Root, Verdict, clean, kind, list, walk};
 
 /// A tree that files are copied from.
 #[derive(Debug)]
@@ -39,6 +39,13 @@ pub struct Selection {
     pub top: Entry,
     /// What is below, directories before what they hold.
     pub below: Vec<Entry>,
+}
+
+impl Selection {
+    /// Bytes of all files in it.
+    pub fn size_bytes(&self) -> u64 {
+        self.below.iter().chain([&self.top]).filter(|entry| entry.kind == Kind::File).map(|entry| entry.size).sum()
+    }
 }
 
 /// Why sources could not be selected.

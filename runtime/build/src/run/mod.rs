@@ -6,6 +6,7 @@ mod mounts;
 mod secret;
 mod shell;
 mod stubs;
+mod weight;
 
 use std::fs::File;
 use std::io::Read;
@@ -69,7 +70,8 @@ pub(crate) fn run(session: &Session<'_>, index: StepIndex, run: &Run, cancel: &C
     let draft = session.store.begin(parent.as_ref()).map_err(stored)?;
     let user = resolve_user(&draft.lowers, &run.user).map_err(|source| StepError::User { text: run.user.clone(), source })?;
     let mounts = Mounts::prepare(session, index, run, cancel)?;
-    let spec = spec(session, run, &draft, &user, &mounts)?;
+    let mut spec = spec(session, run, &draft, &user, &mounts)?;
+    spec.limits.niceness = weight::niceness(session, index);
     let stubs = contain_or_show(session, &Scene { index, run, spec: &spec, draft: &draft }, cancel)?;
     drop(mounts);
     let below = view(&session.store, &draft.lowers).map_err(|source| StepError::View { source })?;

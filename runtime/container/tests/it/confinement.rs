@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("the_binary_cannot_be_written", the_binary_cannot_be_written),
     ("memory_is_limited", memory_is_limited),
     ("processes_are_limited", processes_are_limited),
+    ("programs_give_way_as_far_as_they_are_told", programs_give_way_as_far_as_they_are_told),
     ("cgroups_are_shown_read_only", cgroups_are_shown_read_only),
     ("the_root_can_be_read_only", the_root_can_be_read_only),
     ("volumes_are_mounted", volumes_are_mounted),
@@ -167,6 +168,15 @@ fn processes_are_limited(stage: &Stage) {
     let mut spec = stage.shell("cat /proc/self/oom_score_adj");
     spec.limits.oom_score_adj = Some(-999); // lower than ours: may be refused, and then is no error
     assert_eq!(stage.run(&spec).0.code, 0);
+}
+
+fn programs_give_way_as_far_as_they_are_told(stage: &Stage) {
+    let own = rustix::process::getpriority_process(None).unwrap();
+    for (wanted, expected) in [(0, own), (5, 5), (30, 19)] {
+        let mut spec = stage.shell("cut -d' ' -f19 /proc/self/stat");
+        spec.limits.niceness = wanted;
+        assert_eq!(stage.run(&spec).1.trim(), expected.to_string(), "niceness {wanted}");
+    }
 }
 
 fn cgroups_are_shown_read_only(stage: &Stage) {
