@@ -237,6 +237,8 @@ fn files_are_put_into_containers_and_the_next_up_deploys_them() {
     answers(&world, &running, &local, "two");
     world.eventually("the pod is another", || pods(&world).len() == 1 && pods(&world) != before);
 
+    running.says("that it answers again", |events| events.iter().filter(|event| event["event"] == "answering").count() >= 2);
+
     // What was synced and is taken back is in no image and must not stay in a pod.
     world.write("app/www/index.html", "three");
     answers(&world, &running, &local, "three");
@@ -264,7 +266,7 @@ fn another_cluster_is_developed_against_in_the_same_way_and_left_empty_when_aske
     // A port that is taken is not.
     let blocker = Follow::start({
         let mut command = world.command("busybox");
-        command.args(["nc", "-l", "-p", "8080", "-s", "127.0.0.1"]);
+        command.args(["httpd", "-f", "-p", "127.0.0.1:8080"]);
         command
     });
     world.eventually("the port is taken", || world.run("sh", &["-c", "grep -q ':1F90 00000000:0000 0A' /proc/net/tcp"]).code == 0);

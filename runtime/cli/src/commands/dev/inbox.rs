@@ -147,11 +147,6 @@ impl Inbox {
         self.tell(&mut content);
     }
 
-    /// Whether the loop is to end.
-    pub fn is_stopped(&self) -> bool {
-        self.content().stopped
-    }
-
     /// Whether something came in that has not been taken yet.
     pub fn is_disturbed(&self) -> bool {
         let content = self.content();

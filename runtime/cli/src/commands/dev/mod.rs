@@ -155,7 +155,7 @@ impl Loop<'_> {
         let begun = saved.since.unwrap_or_else(Instant::now);
         let names: Vec<String> = saved.files.iter().map(|path| self.short(path)).collect();
         let words = match (names.len(), saved.lost) {
-            (_, true) => "too much at once to tell: everything is looked at".to_owned(),
+            (_, true) => "everything is looked at".to_owned(),
             (count, false) if count > NAMED => format!("{}, and {} more", names[..NAMED].join(", "), count - NAMED),
             _ => names.join(", "),
         };
@@ -180,7 +180,7 @@ impl Loop<'_> {
                 self.tell.line(&format!("{stays}waiting for the next save"));
             }
         }
-        if !self.inbox.is_stopped() {
+        if !self.inbox.is_disturbed() {
             self.tell.event(Tone::Doing, "watching", &self.short(&self.project), json!({"ms": ms(begun.elapsed())}));
         }
     }
