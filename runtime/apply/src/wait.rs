@@ -130,7 +130,11 @@ pub(crate) fn reaching(health: Health, object: &Value, goal: Wanted) -> Health {
     if goal == Wanted::Complete && ends && health == Health::Current && object["status"]["phase"] != "Succeeded" {
         return Health::InProgress("is running".to_owned());
     }
-    health
+    // What is suspended has not run to its end, however long it stays so.
+    match health {
+        Health::Suspended(reason) if goal == Wanted::Complete => Health::InProgress(reason),
+        health => health,
+    }
 }
 
 /// Every container of a workload or pod has a readiness probe; true for kinds without containers.
