@@ -82,7 +82,7 @@ fn a_cycle_and_a_missing_dependency_are_said_before_anything_is_done() {
         .fails(1, "these come after each other: configmap/a in default -> configmap/b in default -> configmap/a in default")
         .stderr;
     assert!(said.contains("dependency-cycle") && said.contains("configmap/b in default comes after configmap/a in default"), "{said}");
-    assert!(said.contains("app.yaml:4") && said.contains("app.yaml:9"), "a place for each: {said}");
+    assert!(said.contains("4 | metadata: {name: a") && said.contains("9 | metadata: {name: b"), "a place for each: {said}");
     world.write("app/app.yaml", map("a", "strake.dev/depends-on: secret/elsewhere", "1") + &map("b", "", "1"));
     world.strake(&["apply", "app"]).fails(1, "needs secret/elsewhere in default, which is neither in the set nor in the cluster");
     assert!(world.get("configmap", "b").is_null(), "nothing was applied");

@@ -71,7 +71,7 @@ pub(crate) fn sort(pins: &[Option<Pin>], edges: Vec<Edge>) -> Sorted {
     let mut cycles = Vec::new();
     while let Some(cycle) = cycle(count, &kept) {
         // One is enough to break it: what else is wrong is found too.
-        kept.retain(|edge| !cycle.last().is_some_and(|last| (last.from, last.to) == (edge.from, edge.to)));
+        kept.retain(|edge| cycle.last().is_none_or(|last| (last.from, last.to) != (edge.from, edge.to)));
         cycles.push(cycle);
     }
     let mut dropped = Vec::new();

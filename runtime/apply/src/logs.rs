@@ -50,10 +50,12 @@ impl<'a> Follower<'a> {
             self.look().await;
             let end = tokio::time::Instant::now() + LOOK;
             while let Ok(line) = tokio::time::timeout_at(end, self.streams.next()).await {
-                match line {
-                    Some(line) => self.tell(line),
-                    None => tokio::time::sleep_until(end).await,
-                }
+                let Some(line) = line else {
+                    // Nothing is followed yet, or no more.
+                    tokio::time::sleep_until(end).await;
+                    break;
+                };
+                self.tell(line);
             }
         }
     }
