@@ -191,10 +191,9 @@ struct Session {
 impl Session {
     async fn run(mut self, mut source: FrameReader<impl AsyncRead + Unpin>) -> io::Result<()> {
         loop {
-            let frame = tokio::select! {
-                frame = source.next() => frame?,
-                Some(_) = self.connections.join_next() => continue,
-            };
+            // A frame that is read in part must be read on: nothing may come between.
+            let frame = source.next().await?;
+            while self.connections.try_join_next().is_some() {}
             match frame {
                 None => return Ok(()),
                 Some(Frame::Open { stream, headers, fin }) => self.opened(stream, &headers, fin).await,
@@ -424,7 +423,7 @@ async fn channel_pair(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use bytes::Bytes;
@@ -460,14 +459,17 @@ mod tests {
         reader: FrameReader<ReadHalf<DuplexStream>>,
         writer: FrameWriter,
         sink: WriteHalf<DuplexStream>,
+        said: BTreeMap<u32, Vec<u8>>,
+        ended: BTreeSet<u32>,
     }
 
     impl Peer {
         fn new() -> Peer {
-            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            // A narrow pipe: no frame comes in one piece.
+            let (ours, theirs) = tokio::io::duplex(16);
             tokio::spawn(serve(theirs, dial()));
             let (source, sink) = tokio::io::split(ours);
-            Peer { reader: FrameReader::new(source), writer: FrameWriter::new(), sink }
+            Peer { reader: FrameReader::new(source), writer: FrameWriter::new(), sink, said: BTreeMap::new(), ended: BTreeSet::new() }
         }
 
         async fn send(&mut self, frame: Frame) {
@@ -480,22 +482,22 @@ mod tests {
             self.send(Frame::Open { stream, headers: headers.to_vec(), fin: kind == "error" }).await;
         }
 
-        /// Everything of these streams, until all of them have ended.
+        /// Everything of these streams, once all of them have ended.
         async fn collect(&mut self, streams: &[u32]) -> BTreeMap<u32, String> {
-            let (mut said, mut open) = (BTreeMap::<u32, Vec<u8>>::new(), streams.to_vec());
-            while !open.is_empty() {
+            while !streams.iter().all(|stream| self.ended.contains(stream)) {
                 match self.reader.next().await.expect("frames").expect("the session goes on") {
                     Frame::Data { stream, bytes, fin } => {
-                        said.entry(stream).or_default().extend_from_slice(&bytes);
+                        self.said.entry(stream).or_default().extend_from_slice(&bytes);
                         if fin {
-                            open.retain(|one| *one != stream);
+                            self.ended.insert(stream);
                         }
                     }
                     Frame::Reset { stream, .. } => panic!("stream {stream} was reset"),
                     _ => {}
                 }
             }
-            said.into_iter().map(|(stream, bytes)| (stream, String::from_utf8(bytes).expect("text"))).collect()
+            let mut text = |stream: &u32| String::from_utf8(self.said.remove(stream).unwrap_or_default()).expect("text");
+            streams.iter().map(|stream| (*stream, text(stream))).collect()
         }
     }
 
@@ -515,6 +517,16 @@ mod tests {
         let said = peer.collect(&[1, 3, 5, 7]).await;
         let expected = [(1, ""), (3, "port 80\na"), (5, ""), (7, "port 81\nbbb")].map(|(stream, text)| (stream, text.to_owned()));
         assert_eq!(said, expected.into());
+        // Connections end while others begin.
+        for stream in (9..81).step_by(4) {
+            peer.open(stream, "error", "82", &stream.to_string()).await;
+            peer.open(stream + 2, "data", "82", &stream.to_string()).await;
+            peer.send(Frame::Data { stream: stream + 2, bytes: Bytes::new(), fin: true }).await;
+            if stream > 12 {
+                assert_eq!(peer.collect(&[stream - 4, stream - 2]).await[&(stream - 2)], "port 82\n");
+            }
+        }
+        peer.collect(&[77, 79]).await;
         // The session has room for more, and answers pings.
         peer.send(Frame::Ping(9)).await;
         assert_eq!(peer.reader.next().await.expect("frames"), Some(Frame::Ping(9)));
@@ -563,7 +575,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(64 << 10);
         let session = tokio::spawn(serve(server, dial));
         let (source, sink) = tokio::io::split(client);
-        let mut peer = Peer { reader: FrameReader::new(source), writer: FrameWriter::new(), sink };
+        let mut peer = Peer { reader: FrameReader::new(source), writer: FrameWriter::new(), sink, said: BTreeMap::new(), ended: BTreeSet::new() };
         peer.open(1, "error", "80", "0").await;
         peer.open(3, "data", "80", "0").await;
         assert_eq!(peer.reader.next().await.expect("frames"), Some(Frame::Reply { stream: 1 }));
