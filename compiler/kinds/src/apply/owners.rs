@@ -90,7 +90,7 @@ pub fn without(object: &Value, from: &dyn Fn(&Owner) -> bool) -> Value {
             remove(value, gone, kept.children.get(&step).unwrap_or(&FieldSet::default()));
         }
     }
-    let others = gone.children.iter().filter_map(|(step, _)| step.strip_prefix("f:").filter(|_| !kept.children.contains_key(step)));
+    let others = gone.children.keys().filter_map(|step| step.strip_prefix("f:").filter(|_| !kept.children.contains_key(step)));
     let fixed = ["apiVersion", "kind", "metadata", "spec", "status", "data", "stringData", "binaryData"];
     for name in others.filter(|name| !fixed.contains(name)).map(str::to_owned).collect::<Vec<_>>() {
         object.as_object_mut().and_then(|map| map.shift_remove(&name));

@@ -48,8 +48,8 @@ fn matches(rule: &PodFailurePolicyRule, object: &Object, pod: &Pod) -> Option<St
         let (container, code) = exit(codes, pod)?;
         return Some(format!("Container {container} for pod {name} failed with exit code {code}"));
     }
-    let patterns = rule.on_pod_conditions.iter().flatten();
-    let found = patterns.filter(|pattern| pods::condition(pod, &pattern.type_).is_some_and(|condition| condition.status == pattern.status)).next()?;
+    let mut patterns = rule.on_pod_conditions.iter().flatten();
+    let found = patterns.find(|pattern| pods::condition(pod, &pattern.type_).is_some_and(|condition| condition.status == pattern.status))?;
     Some(format!("Pod {name} has condition {}", found.type_))
 }
 
