@@ -96,6 +96,7 @@ fn heavy_crates_have_one_home() {
     assert_eq!(map.users_of(&["libc"]), set(&["strake-container"]));
     assert_eq!(map.users_of(&["redb"]), set(&["strake-state"]));
     assert_eq!(map.users_of(&["hcl-edit"]), set(&["strake-bake"]));
+    assert_eq!(map.users_of(&["age", "aes-gcm"]), set(&["strake-sops"]));
     assert_eq!(map.users_of(&["kube"]), set(&["strake-client"]));
     assert_eq!(map.users_of(&["reqwest"]), set(&["strake-registry"]));
     assert!(map.users_of(&["axum"]).is_subset(&set(&["strake-api", "strake-cluster", "strake-registry"])));

@@ -99,7 +99,7 @@ fn a_repository_is_planned_applied_and_named_in_what_is_found() {
     repository(&world, "shop", script);
     let commit = |branch: &str| sh(&world, &format!("git -C work/shop rev-parse --short=7 {branch}"));
     let address = |more: &str| format!("file://{}{more}", world.path("served/shop.git").display());
-    let broken = world.strake(&["check", &address("#broken:deploy")]).fails(1, &format!("--> shop@{}:deploy/pod.yaml:6:25", commit("broken")));
+    let broken = world.strake(&["check", &address("#broken:deploy")]).fails(1, &format!("--> shop@{}:deploy/pod.yaml:6:28", commit("broken")));
     assert!(!broken.all().contains("cache/remote"), "{}", broken.all());
     let json = world.strake(&["check", &address("#broken"), "-o", "json"]).fails(1, "");
     assert!(json.stdout.contains(&format!("shop@{}:deploy/pod.yaml", commit("broken"))), "{}", json.stdout);

@@ -1,6 +1,7 @@
 //! From a directory to running pods, as a user goes: each test is one journey with the real program, real layers, real containers, real addresses.
 
 mod bake;
+mod ci;
 mod build;
 mod cluster;
 mod confine;
@@ -13,6 +14,7 @@ mod everyday;
 mod guestbook;
 mod jobs;
 mod history;
+mod inputs;
 mod lives;
 mod network;
 mod node;
@@ -24,5 +26,6 @@ mod repositories;
 mod review;
 mod rollout;
 mod shells;
+mod sops;
 mod watch;
 mod sync;

@@ -1,7 +1,7 @@
 //! Printing: the one place that writes to stdout and stderr.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 
@@ -9,6 +9,33 @@ use crate::args::Format;
 
 /// The first thing that went wrong with stdout.
 static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// What must not be seen, the longest first.
+static CONCEALED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Hides values wherever messages for people would show them: progress, errors, logs of what does not start. Short ones are part of too many words.
+pub fn conceal(values: impl Iterator<Item = String>) {
+    const SHORTEST: usize = 6;
+    let mut all = CONCEALED.lock().unwrap_or_else(PoisonError::into_inner);
+    for value in values {
+        let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST);
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, value.as_bytes());
+        let more: Vec<String> = lines.map(str::to_owned).chain((value.len() >= SHORTEST).then_some(encoded)).filter(|text| !all.contains(text)).collect();
+        all.extend(more);
+    }
+    all.sort_by_key(|value| std::cmp::Reverse(value.len()));
+}
+
+/// A text without what must not be seen.
+pub fn without_secrets(text: &str) -> String {
+    let all = CONCEALED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.iter().fold(text.to_owned(), |text, value| if text.contains(value.as_str()) { text.replace(value.as_str(), strake_source::CONCEALED) } else { text })
+}
+
+/// The values that must not be seen, for those who can hide them better.
+pub fn secrets() -> Vec<String> {
+    CONCEALED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// Why what was said did not arrive. Nobody reading on (`| head`) is no failure.
 pub fn lost() -> Option<&'static io::Error> {
@@ -46,6 +73,7 @@ pub fn error_bytes(bytes: &[u8]) {
 
 /// Writes a line to stderr: progress and warnings.
 pub fn note(text: impl std::fmt::Display) {
+    let text = without_secrets(&text.to_string());
     let mut out = std::io::stderr().lock();
     let _ = writeln!(out, "{text}");
 }

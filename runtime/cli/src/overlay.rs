@@ -9,6 +9,7 @@ use strake_kustomize::{Entry, FILE_NAMES, Tree, normal, references, wanted};
 
 use crate::failure::Failure;
 use crate::project::{self, Text};
+use crate::sealed;
 
 /// Whether these are the entries of a directory with a kustomization.
 pub fn is_layer(entries: &[fs::DirEntry]) -> bool {
@@ -40,7 +41,7 @@ pub fn find(dir: &Path) -> Result<Option<Overlay>, Failure> {
             }
         }
     };
-    let tree = load(&directory);
+    let tree = load(&directory)?;
     Ok(Some(Overlay { directory, tree }))
 }
 
@@ -63,14 +64,23 @@ fn collect(dir: &Path, layers: &mut Vec<(String, BTreeSet<String>)>) -> Result<(
 }
 
 /// Reads what the overlay wants until it wants nothing more.
-fn load(directory: &str) -> Tree {
+fn load(directory: &str) -> Result<Tree, Failure> {
     let mut tree = Tree::default();
     loop {
         let wanted = wanted(&tree, directory);
         if wanted.is_empty() {
-            return tree;
+            return Ok(tree);
         }
-        wanted.iter().for_each(|path| tree.insert(path, entry(Path::new(path), Path::new(directory))));
+        for path in &wanted {
+            let entry = entry(Path::new(path), Path::new(directory));
+            if let Entry::File(bytes) = &entry
+                && let Ok(text) = std::str::from_utf8(bytes)
+                && let Some(opened) = sealed::open(Path::new(path), text)?
+            {
+                tree.open(path, opened);
+            }
+            tree.insert(path, entry);
+        }
     }
 }
 

@@ -30,6 +30,33 @@ pub fn view(kind: Progress) -> Box<dyn Listener> {
     }
 }
 
+/// A view that also keeps how long each step took that was executed.
+pub struct Timed {
+    view: Box<dyn Listener>,
+    times: Mutex<BTreeMap<StepIndex, Duration>>,
+}
+
+impl Timed {
+    /// Over another view.
+    pub fn new(view: Box<dyn Listener>) -> Timed {
+        Timed { view, times: Mutex::default() }
+    }
+
+    /// What was kept.
+    pub fn times(&self) -> BTreeMap<StepIndex, Duration> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Listener for Timed {
+    fn event(&self, event: ProgressEvent<'_>) {
+        if let ProgressEvent::Done { index, duration, .. } = &event {
+            self.times.lock().unwrap_or_else(PoisonError::into_inner).insert(*index, *duration);
+        }
+        self.view.event(event);
+    }
+}
+
 fn title(step: &Step) -> String {
     format!("[{}] {}", step.stage, step.origin.text)
 }

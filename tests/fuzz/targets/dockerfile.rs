@@ -29,7 +29,7 @@ fn inputs(text: &str) -> Inputs {
         lints: BTreeMap::new(),
         no_cache: false,
     };
-    Inputs { config: None, values: Vec::new(), manifests: Vec::new(), overlay: None, dockerfiles: vec![dockerfile], options }
+    Inputs { config: None, values: Vec::new(), manifests: Vec::new(), overlay: None, dockerfiles: vec![dockerfile], sealed: Default::default(), options }
 }
 
 /// An image that is called as it must be, with a trigger.

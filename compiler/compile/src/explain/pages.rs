@@ -322,6 +322,11 @@ pub(super) const PAGES: &[Page] = &[
         text: "The object was right for an older Kubernetes. The finding names the version that took its place and what must change with it.",
     },
     Page {
+        code: "sops",
+        title: "an encrypted file cannot be opened",
+        text: "The file was encrypted with SOPS. Its key is taken from SOPS_AGE_KEY, SOPS_AGE_KEY_FILE or ~/.config/sops/age/keys.txt (age), or is ~/.ssh/id_ed25519. No key fits, or the file was changed by something else than sops. What it holds is opened in memory only, and shown nowhere.",
+    },
+    Page {
         code: "stage-name",
         title: "a stage's name is not possible",
         text: "Names of stages begin with a letter and have letters, digits, `-`, `_` and `.`.",

@@ -116,3 +116,28 @@ fn the_digest_of_encrypted_values_alone_is_another_one() {
     assert_eq!(open("a.yaml", &text.replace("kind: Secret", "kind: Other"), &keys(&encoder)).expect("encrypted").failure, None);
     assert_eq!(failure("a.yaml", &text.replace("    mac_only_encrypted: true\n", ""), &keys(&encoder)), SopsError::Mac);
 }
+
+#[test]
+fn no_text_makes_it_fall_over() {
+    let encoder = Encoder::new();
+    let (text, keys) = (secret(&encoder), keys(&encoder));
+    let env = format!(
+        "A=ENC[AES256_GCM,data:AA==,iv:AA==,tag:AA==,type:str]\nsops_mac=x\nsops_lastmodified=y\nsops_age__list_0__map_enc=z\nsops_age__list_0__map_recipient={}\n",
+        encoder.recipient()
+    );
+    for (name, text) in [
+        ("a.yaml", text.as_str()),
+        ("a.env", env.as_str()),
+        ("a.json", "{\"a\": \"ENC[AES256_GCM,]\", \"sops\": {\"mac\": \"ENC[AES256_GCM,]\", \"lastmodified\": \"\", \"age\": [1]}}"),
+    ] {
+        for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+            if let Some(opened) = open(name, &text[..end], &keys) {
+                assert!(opened.failure.is_some() || end > text.len() - 2, "{name} cut at {end}");
+            }
+        }
+        for at in (0..text.len()).step_by(7).filter(|at| text.is_char_boundary(*at) && text.is_char_boundary(at + 1)) {
+            let changed = format!("{}~{}", &text[..at], &text[at + 1..]);
+            let _ = open(name, &changed, &keys);
+        }
+    }
+}

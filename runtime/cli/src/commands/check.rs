@@ -123,7 +123,7 @@ fn sarif(findings: &[Value]) -> Value {
 }
 
 /// Workflow commands of GitHub Actions: `::error file=,line=,col=::message`, a line a finding.
-fn github(findings: &[Value]) -> String {
+pub fn github(findings: &[Value]) -> String {
     // What would end a property or a line is written as percent signs and digits.
     let message = |words: &str| words.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |words: &str| message(words).replace(':', "%3A").replace(',', "%2C");

@@ -259,7 +259,7 @@ pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Opt
 
 /// A comparison without a cluster.
 fn offline(root: &Path, before: &strake_plan::DeployPlan, compiled: &mut Compiled, header: strake_apply::review::Header) -> Review {
-    let mut review = review::against_plan(root, before, &compiled.plan, header);
+    let mut review = review::against_plan(root, before, &compiled.plan, !compiled.target.is_foreign(), header);
     review.warnings.splice(0..0, std::mem::take(&mut compiled.warnings));
     review
 }
