@@ -83,8 +83,11 @@ impl<'a> Follower<'a> {
         }
         for pod in &pods {
             for (container, restarts) in started(pod) {
-                if self.seen.insert((uid(pod).to_owned(), container.clone(), restarts)) {
+                let key = (uid(pod).to_owned(), container.clone(), restarts);
+                if !self.seen.contains(&key) {
                     self.open(pod, container).await;
+                    // Not before: this may be given up while it asks, and is then asked again.
+                    self.seen.insert(key);
                 }
             }
         }
