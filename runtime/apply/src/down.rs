@@ -9,7 +9,8 @@ use strake_client::{DeleteParams, Propagation, Resource};
 use strake_plan::{DeployPlan, ObjectId};
 
 use crate::applier::{namespace, resource};
-use crate::inventory::{self, group_kind, parent_name, protected};
+use crate::inventory::{self, MemberKey, Scope, group_kind, parent_name, protected};
+use crate::prune::Orphan;
 use crate::{Applier, ApplyError, Event, history};
 
 /// How often to look whether the objects are gone.
@@ -25,6 +26,8 @@ pub struct Removed {
     pub deleted: Vec<ObjectId>,
     /// What stays, with why.
     pub kept: Vec<(ObjectId, String)>,
+    /// What carried the set's mark and stays for good: it is no member any more, with why.
+    pub released: Vec<(ObjectId, String)>,
     /// How many revisions of its history went.
     pub revisions: usize,
     /// Whether the set was known at all.
@@ -59,8 +62,14 @@ impl Applier<'_> {
         for (id, mut member, resource) in self.members(&scope).await? {
             // Lists leave out what all of their items are.
             member["kind"] = Value::from(id.kind.clone());
-            let namespace_to_look_at = id.kind == "Namespace" && id.group.is_empty() && !protected(&member).is_some_and(is_wish);
-            match protected(&member).filter(|why| !namespace_to_look_at && (!protected_too || is_wish(why))) {
+            if let Some(why) = stranger(&scope, &id, &member) {
+                self.release(&Orphan { id: id.clone(), object: member }).await?;
+                removed.released.push((id, why.to_owned()));
+                continue;
+            }
+            // What is in a namespace is looked at when the rest is gone.
+            let looked_at_later = id.kind == "Namespace" && id.group.is_empty();
+            match protected(&member).filter(|_| !looked_at_later && !protected_too) {
                 Some(why) => removed.kept.push((id, why.to_owned())),
                 None => steps.entry(step(&id, &depths)).or_default().push((id, member, resource)),
             }
@@ -195,9 +204,20 @@ fn counts(kind: &str, item: &Value, set_id: &str) -> bool {
     !made && !owned && !member && metadata["deletionTimestamp"].is_null()
 }
 
-/// What its author has marked to be kept stays in any case.
-fn is_wish(why: &str) -> bool {
-    why.contains("marked")
+/// Why a thing with the set's mark is none of its own: strake did not make it, or its author wants to keep it.
+fn stranger(scope: &Scope, id: &ObjectId, member: &Value) -> Option<&'static str> {
+    if inventory::is_kept(member) {
+        return Some("is marked to be kept");
+    }
+    // An inventory of before there were records knows of nothing.
+    if scope.members.is_empty() {
+        return None;
+    }
+    match scope.members.get(&MemberKey::of(id)) {
+        None => Some("only carries the set's label: strake has not applied it"),
+        Some(recorded) if !recorded.uid.is_empty() && member["metadata"]["uid"] != recorded.uid.as_str() => Some("was made anew by somebody else"),
+        Some(_) => None,
+    }
 }
 
 /// How many others an object of the plan stands on, one above another, by kind, namespace and name.
@@ -261,6 +281,26 @@ mod tests {
         for (kind, item, expected) in rows {
             assert_eq!(counts(kind, &item, "id"), expected, "{kind} {item}");
         }
+    }
+
+    #[test]
+    fn what_strake_has_not_applied_is_not_deleted() {
+        use crate::inventory::Member;
+        use serde_json::json;
+        let id = ObjectId { kind: "ConfigMap".into(), name: "a".into(), ..ObjectId::default() };
+        let member = json!({"metadata": {"uid": "1"}});
+        let with = |uid: &str| {
+            let recorded = Member { uid: uid.to_owned(), ..Member::default() };
+            Scope { members: BTreeMap::from([(MemberKey::of(&id), recorded)]), ..Scope::default() }
+        };
+        assert_eq!(stranger(&with("1"), &id, &member), None);
+        assert_eq!(stranger(&with(""), &id, &member), None, "an apply that was killed");
+        assert_eq!(stranger(&Scope::default(), &id, &member), None, "an old inventory");
+        assert!(stranger(&with("2"), &id, &member).is_some_and(|why| why.contains("made anew")));
+        let other = ObjectId { name: "b".into(), ..id.clone() };
+        assert!(stranger(&with("1"), &other, &member).is_some_and(|why| why.contains("only carries")));
+        let kept = json!({"metadata": {"uid": "1", "annotations": {"cli-utils.sigs.k8s.io/on-remove": "keep"}}});
+        assert!(stranger(&with("1"), &id, &kept).is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, Target};
+use super::{Consent, Format, Target};
 
 /// A set that was applied: by its directory, or by its name when that is gone.
 #[derive(Args, Debug, Clone)]
@@ -70,6 +70,8 @@ pub struct Rollback {
     /// Take over fields that others own
     #[arg(long)]
     pub force_conflicts: bool,
+    #[command(flatten)]
+    pub consent: Consent,
     /// Allow deleting most of the set
     #[arg(long)]
     pub allow_mass_delete: bool,

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use strake_apply::history::{End, Entry, ImageUse, back, pin, references, without_hooks};
+use strake_apply::history::{End, Entry, ImageUse, back, pin, references, same, without_hooks};
 use strake_apply::review::{Header, Review, review};
 use strake_apply::status::{SetName, Told, sets, told};
 use strake_apply::{Applier, ApplyError, Note, Options, Revisions};
 use strake_client::{Client, ClientError};
-use strake_oci::Digest;
+use strake_oci::{Digest, Platform};
 use strake_plan::DeployPlan;
-use strake_registry::PullOptions;
+use strake_registry::{PullOptions, pull_with};
 use strake_store::Store;
 
 use crate::args::{Format, History, Input, Progress, Rollback, SetArgs};
 use crate::commands::apply::{explain, send, summary};
-use crate::commands::images::full;
+use crate::commands::images::{familiar, full};
 use crate::commands::plan::{hide_secrets, set_name};
 use crate::connect::connect;
 use crate::failure::Failure;
@@ -202,7 +202,7 @@ fn words(words: &[String]) -> Result<(Option<u64>, PathBuf), Failure> {
 /// Applies again what was deployed before.
 pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
     let (number, dir) = words(&args.words)?;
-    interrupt::wait_or("what was sent to the cluster stays; run it again to go on", async {
+    interrupt::gracefully("what was sent to the cluster stays; run it again to go on", async |stop| {
         let Named { name, client, own } = named(root, &dir, &args.of).await?;
         let revisions = told(&client, &name).await?;
         let entries: Vec<Entry> = revisions.iter().map(|told| told.entry.clone()).collect();
@@ -218,15 +218,14 @@ pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
         pin(&mut plan, &to.images, entries.last().map_or(&[], |entry| entry.images.as_slice()));
         let skipped = without_hooks(&mut plan);
         if own {
-            images_are_there(root, &plan, to).await?;
+            images_are_there(root, &plan, to, !args.dry_run).await?;
         }
         let review = tried(&client, &plan, to, args).await?;
         tell(&review, to, skipped, args.output);
-        let open = entries.last().is_some_and(|newest| newest.end != End::Deployed);
         if args.dry_run {
             return if review.unchanged() { Ok(()) } else { Err(Failure::silent(2)) };
         }
-        if review.unchanged() && !open {
+        if review.unchanged() && is_newest(&client, &name, &entries, &plan).await {
             return Ok(());
         }
         let note = Note {
@@ -239,7 +238,7 @@ pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
             keep: args.keep_revisions,
         };
         let started = Instant::now();
-        let options = Options { wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)), note: Some(note), ..options(args) };
+        let options = Options { wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)), note: Some(note), stop: Some(stop), ..options(args) };
         let progress = if args.output == Format::Text { Progress::Auto } else { Progress::Quiet };
         let sent = send(&client, &plan, options, progress).await;
         if own {
@@ -260,8 +259,24 @@ fn nothing_before(name: &SetName, revisions: &[Told]) -> Failure {
     Failure::text(format!("set {} in {} was not deployed before: there is nothing to go back to (`strake history` lists what was)", name.set, name.namespace))
 }
 
+/// Whether the newest revision was deployed and sent the same: then a rollback has nothing to write down either.
+async fn is_newest(client: &Client, name: &SetName, entries: &[Entry], plan: &DeployPlan) -> bool {
+    let Some(newest) = entries.last().filter(|newest| newest.end == End::Deployed) else { return false };
+    Revisions::new(client, &name.set, &name.namespace).plan(newest).await.is_ok_and(|mut newest| {
+        without_hooks(&mut newest);
+        same(&newest, plan)
+    })
+}
+
 fn options(args: &Rollback) -> Options {
-    Options { force_conflicts: args.force_conflicts, allow_mass_delete: args.allow_mass_delete, replace: args.replace, ..Options::default() }
+    Options {
+        force_conflicts: args.force_conflicts,
+        adopt: args.consent.adopt,
+        confirmed: args.consent.confirm_delete.clone(),
+        allow_mass_delete: args.allow_mass_delete,
+        replace: args.replace,
+        ..Options::default()
+    }
 }
 
 /// Tries the way back with the server's dry run, and with the rules that would stop it half-way.
@@ -303,8 +318,9 @@ fn tell(review: &Review, to: &Entry, skipped: usize, output: Format) {
     }
 }
 
-/// Says which images are neither in the store nor at a registry, before anything is changed.
-async fn images_are_there(root: &Path, plan: &DeployPlan, to: &Entry) -> Result<(), Failure> {
+/// Sees to it that every image is in the store, before anything is changed: what a registry has is pulled, unless it is only to be
+/// shown, and what is gone is told.
+async fn images_are_there(root: &Path, plan: &DeployPlan, to: &Entry, pull: bool) -> Result<(), Failure> {
     let store = Store::open(root)?;
     let mut missing = Vec::new();
     let references: BTreeSet<String> = plan.changes.iter().flat_map(|change| references(&change.object)).map(|(_, reference)| reference).collect();
@@ -313,9 +329,12 @@ async fn images_are_there(root: &Path, plan: &DeployPlan, to: &Entry) -> Result<
         let digest = full.split_once('@').map(|(_, digest)| digest.to_owned());
         let here = store.image(&full).is_ok() || digest.is_some_and(|digest| store.image(&digest).is_ok());
         let built = to.images.iter().any(|image| image.reference == reference && image.built);
+        if here {
+            continue;
+        }
         // What was built here under a plain name is nowhere else.
-        let local = built && !reference.contains('/');
-        if !here && (local || strake_registry::resolve(&full, &store, &PullOptions::default()).await.is_err()) {
+        let local = built && !familiar(&reference).contains('/');
+        if local || (pull && pull_with(&full, &Platform::host(), &store, &|_| {}, &PullOptions::default()).await.is_err()) {
             missing.push(format!("\n  {reference}{}", if built { ": it was built here, and has been removed since" } else { ": no registry has it either" }));
         }
     }
