@@ -184,6 +184,31 @@ fn the_gitlab_pipeline_does_the_same() {
 }
 
 #[test]
+fn another_cluster_runs_what_was_pushed_and_a_rehearsal_changes_nothing() {
+    needs!("git");
+    let world = World::new();
+    world.serve();
+    let root = world.path("hub").display().to_string();
+    let registry = Server::start(&world, &binary().display().to_string(), &["--root", &root, "registry", "serve", "--listen", "127.0.0.1:5000"], 5000);
+    shop(&world);
+    // To strake a cluster that is named is another one: it gets what it can pull.
+    let kubeconfig = world.root().join("cluster/kubeconfig").display().to_string();
+    let args = ["ci", "work/deploy", "--registry", "localhost:5000/team", "--kubeconfig", &kubeconfig, "--apply", "-o", "json"];
+    let rehearsed = world.strake(&[&args[..], &["--dry-run"]].concat()).ok();
+    let data: Value = serde_json::from_str(&rehearsed.stdout).expect("JSON alone");
+    assert_eq!((&data["mode"], &data["changes"], &data["applied"]), (&"plan".into(), &true.into(), &Value::Null));
+    world.strake(&["get", "deployment", "web"]).fails(1, "not found");
+    let data: Value = serde_json::from_str(&world.strake(&args).ok().stdout).expect("JSON alone");
+    assert_eq!(data["applied"]["created"].as_array().map(Vec::len), Some(2), "{data}");
+    let pushed = data["images"][0]["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(image(&world), format!("localhost:5000/team/web:latest@{pushed}"));
+    assert!(world.strake(&["get", "pods"]).ok().stdout.contains("Running"));
+    assert_eq!(serde_json::from_str::<Value>(&world.strake(&args).ok().stdout).expect("JSON")["changes"], false, "the same again");
+    drop(registry);
+    world.stop();
+}
+
+#[test]
 fn findings_and_failures_reach_the_service_in_its_own_form() {
     needs!("git");
     let world = World::new();

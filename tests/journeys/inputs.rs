@@ -67,7 +67,8 @@ fn mixtures_that_make_no_sense_are_refused_before_anything_is_done() {
     world.write("b/b.yaml", map("b"));
     world.write("k/kustomization.yaml", "resources: []\n");
     world.write("l/kustomization.yaml", "resources: []\n");
-    let rows: [(&[&str], i32, &str); 12] = [
+    let rows: [(&[&str], i32, &str); 13] = [
+        (&["up", "-", "--set", "x", "--watch"], 2, "name a directory"),
         (&["plan", "-"], 2, "--set NAME"),
         (&["plan", "-", "-", "--set", "x"], 2, "there is one stdin"),
         (&["plan", "-", "image", "--set", "x"], 2, "image/Dockerfile builds an image"),

@@ -215,6 +215,7 @@ fn the_key_comes_from_where_sops_looks_for_it() {
     assert!(check("SOPS_AGE_KEY", key));
     let file = world.write("key", key).display().to_string();
     assert!(check("SOPS_AGE_KEY_FILE", &file));
+    assert!(check("SOPS_AGE_KEY_CMD", &format!("cat {file}")));
     let config = world.write("config/sops/age/keys.txt", key);
     let config = config.ancestors().nth(3).expect("a folder").display().to_string();
     assert!(check("XDG_CONFIG_HOME", &config));

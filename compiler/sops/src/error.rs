@@ -25,7 +25,7 @@ pub enum SopsError {
         services: String,
     },
     /// Something that SOPS has and strake does not.
-    #[error("{what} {}", "is not supported")]
+    #[error("{what} is not supported")]
     Unsupported {
         /// What it is.
         what: String,

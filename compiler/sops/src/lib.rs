@@ -53,8 +53,16 @@ pub fn open(name: &str, text: &str, keys: &Keys) -> Option<Opened> {
     if !text.contains("sops") || !text.contains("mac") {
         return None;
     }
+    if is_ini(text) {
+        let at = text.find("[sops]").unwrap_or(0);
+        return Some(Opened { failure: Some((SopsError::Unsupported { what: "an encrypted INI file".to_owned() }, at)), ..Opened::default() });
+    }
     let format = format_of(name, text)?;
     if format == Format::Dotenv { dotenv::open(text, keys) } else { tree(text, format, keys) }
+}
+
+fn is_ini(text: &str) -> bool {
+    text.lines().any(|line| line.trim_end() == "[sops]") && text.lines().any(|line| line.starts_with("mac ") || line.starts_with("mac="))
 }
 
 fn format_of(name: &str, text: &str) -> Option<Format> {
@@ -123,7 +131,7 @@ fn json(roots: &[Node], secrets: &[Secret]) -> String {
 
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn number_of(number: f64) -> Value {
-    let whole = number.fract() == 0.0 && number.abs() < 9.0e15;
+    let whole = number.fract() == 0.0 && number.abs() < 9.0e18;
     if whole { Value::from(number as i64) } else { serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number) }
 }
 

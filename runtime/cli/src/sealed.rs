@@ -35,12 +35,20 @@ pub fn open(path: &Path, text: &str) -> Result<Option<Opened>, Failure> {
     Ok(opened)
 }
 
-/// Where SOPS looks for keys, too: SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, its own file below the configuration directory; then keys of ssh.
+/// Where SOPS looks for keys, too: SOPS_AGE_KEY, what SOPS_AGE_KEY_CMD prints, SOPS_AGE_KEY_FILE, its own file below the configuration directory; then keys of ssh.
 fn keys() -> Result<Keys, Failure> {
     let mut keys = Keys::default();
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(text) = variable("SOPS_AGE_KEY") {
         keys.add("SOPS_AGE_KEY", &text.to_string_lossy())?;
+    }
+    if let Some(line) = variable("SOPS_AGE_KEY_CMD") {
+        let output = std::process::Command::new("sh").arg("-c").arg(&line).stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit()).output();
+        let output = output.map_err(|error| Failure::text(format!("SOPS_AGE_KEY_CMD cannot be run: {error}")))?;
+        if !output.status.success() {
+            return Err(Failure::text(format!("SOPS_AGE_KEY_CMD failed: {}", output.status)));
+        }
+        keys.add("SOPS_AGE_KEY_CMD", &String::from_utf8_lossy(&output.stdout))?;
     }
     let home = variable("HOME").map(PathBuf::from);
     let configuration = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".config")));
@@ -50,8 +58,8 @@ fn keys() -> Result<Keys, Failure> {
         let text = std::fs::read_to_string(&path).map_err(|source| Failure::read(&path, source))?;
         keys.add(&path.display().to_string(), &text)?;
     }
-    let ssh = home.filter(|_| variable("SOPS_AGE_SSH_PRIVATE_KEY_FILE").is_none()).map(|home| home.join(".ssh/id_ed25519"));
-    if let Some(path) = ssh.filter(|path| path.is_file()) {
+    let ssh = home.filter(|_| variable("SOPS_AGE_SSH_PRIVATE_KEY_FILE").is_none()).into_iter();
+    for path in ssh.flat_map(|home| [".ssh/id_ed25519", ".ssh/id_rsa"].map(|name| home.join(name))).filter(|path| path.is_file()) {
         // One with a passphrase is for other things.
         if let Ok(text) = std::fs::read_to_string(&path) {
             let _ = keys.add(&path.display().to_string(), &text);

@@ -49,6 +49,11 @@ const NAMED: usize = 3;
 
 /// Runs the loop until it is interrupted.
 pub fn run(root: &Path, args: &Up) -> Result<(), Failure> {
+    let input = &args.apply.input;
+    if let Some(word) = std::iter::once(&input.dir).chain(&input.more).find(|word| *word == Path::new("-") || crate::inputs::is_repository(word)) {
+        let text = format!("--watch sees files of this machine as they are saved, and `{}` is none: name a directory", word.display());
+        return Err(Failure::text(text).with_code(2));
+    }
     let inbox = Inbox::new();
     let told = interrupt::when({
         let inbox = Arc::clone(&inbox);
