@@ -166,7 +166,7 @@ fn another_cluster_is_reached_by_its_kubeconfig_or_named_before_anything_is_buil
     world.strake(&["apply", "app", "--kubeconfig", &dead]).fails(1, "does not answer");
     // A second set does not take what a first one has.
     world.strake(&["apply", "app", "--set", "other"]).fails(1, "belongs to set `app`");
-    world.strake(&["apply", "app", "--set", "other", "--force-conflicts"]).ok();
+    world.strake(&["apply", "app", "--set", "other", "--adopt"]).ok();
     world.strake(&["down", "app"]).ok();
     assert!(world.strake(&["get", "deployment", "web"]).ok().stdout.contains("web"), "it is the other set's now");
     world.strake(&["down", "--set", "other"]).ok();

@@ -9,7 +9,8 @@ use strake_plan::{ChangeId, DeployPlan};
 use strake_tests::repository;
 
 /// Folders with manifests.
-const FOLDERS: [&str; 6] = ["examples", "compiler/compile/tests/cases", "compiler/deploy/tests", "compiler/kustomize/tests/cases", "grammar/yaml/tests/cases", "tests/offline"];
+const FOLDERS: [&str; 6] =
+    ["examples", "compiler/compile/tests/cases", "compiler/deploy/tests", "compiler/kustomize/tests/cases", "grammar/yaml/tests/cases", "tests/offline"];
 
 fn inputs() -> Inputs {
     let platform = || "linux/amd64".parse().unwrap();
@@ -46,10 +47,12 @@ fn served(plan: DeployPlan) -> Option<DeployPlan> {
     let place_of = |old: usize| kept.iter().position(|place| *place == old);
     let mut changes: Vec<_> = kept.iter().map(|place| plan.changes[*place].clone()).collect();
     for change in &mut changes {
-        change.after.retain_mut(|edge| place_of(edge.change.0).is_some_and(|new| {
-            edge.change = ChangeId(new);
-            true
-        }));
+        change.after.retain_mut(|edge| {
+            place_of(edge.change.0).is_some_and(|new| {
+                edge.change = ChangeId(new);
+                true
+            })
+        });
         // They are looked for in the cluster, and no corpus has what they name.
         change.external.clear();
         change.hook = None;

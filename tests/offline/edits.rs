@@ -16,7 +16,14 @@ pub fn edit(plan: &DeployPlan, dice: &mut Dice) -> (DeployPlan, String) {
         }
         1 => {
             let name = format!("added-{}", dice.below(1000));
-            let id = ObjectId { version: "v1".into(), kind: "ConfigMap".into(), resource: "configmaps".into(), namespace: "default".into(), name: name.clone(), ..ObjectId::default() };
+            let id = ObjectId {
+                version: "v1".into(),
+                kind: "ConfigMap".into(),
+                resource: "configmaps".into(),
+                namespace: "default".into(),
+                name: name.clone(),
+                ..ObjectId::default()
+            };
             if plan.changes.iter().all(|change| change.id != id) {
                 let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": {"a": "b"}});
                 plan.changes.push(Change { id: id.clone(), object, ..Change::default() });
@@ -28,7 +35,7 @@ pub fn edit(plan: &DeployPlan, dice: &mut Dice) -> (DeployPlan, String) {
     let change = &mut plan.changes[place];
     let mut paths = Vec::new();
     collect(&change.object, &mut String::new(), &mut paths);
-    paths.retain(|path| !["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"].contains(&path.as_str()));
+    paths.retain(|path| !["/apiVersion", "/kind", "/metadata", "/metadata/name", "/metadata/namespace"].contains(&path.as_str()));
     if paths.is_empty() {
         change.object["metadata"]["labels"]["edited"] = json!("yes");
         return (plan, "a label is added".to_owned());

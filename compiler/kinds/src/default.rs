@@ -9,7 +9,7 @@ mod job;
 mod pod;
 mod service;
 
-pub use admit::admit;
+pub use admit::{admit, denied};
 pub use job::generate_selector;
 pub use pod::qos_class;
 

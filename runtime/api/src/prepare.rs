@@ -99,17 +99,10 @@ fn settle(kind: &KindInfo, object: &mut Value) {
 /// What admission does in a cluster: policies that are not the kind's own rules.
 fn admit(kind: &KindInfo, object: &mut Value, old: Option<&Value>) -> Answer<()> {
     default::admit(kind, object, old);
-    match (kind.group, kind.kind) {
-        ("", "Service") => {
-            // Anybody who may write Services could otherwise draw traffic for any address to their pods (CVE-2020-8554).
-            let given = |object: &Value| object["spec"]["externalIPs"].as_array().filter(|list| !list.is_empty()).cloned();
-            if given(object).is_some() && given(object) != old.and_then(given) {
-                return Err(Refusal::forbidden(kind, meta::text(object, "name"), "use of external IPs is denied"));
-            }
-        }
-        _ => {}
+    match default::denied(kind, object, old) {
+        Some(why) => Err(Refusal::forbidden(kind, meta::text(object, "name"), why)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn keep(object: &mut Value, old: &Value, field: &str) {

@@ -33,6 +33,11 @@ pub fn predict(live: Option<&Value>, wanted: &Value) -> Predicted {
     };
     let mut config = wanted.clone();
     default::fold_write_only(&mut config, kind);
+    let wrong = decode::check(&config, kind.schema()).into_iter().filter(|error| matches!(error.problem, decode::Problem::WrongType { .. }));
+    let wrong: Vec<String> = wrong.map(|error| error.server_message()).collect();
+    if !wrong.is_empty() {
+        return Predicted { after: config, refused: wrong, ..Predicted::default() };
+    }
     let writer = Writer { manager: MANAGER, subresource: "", now: Timestamp::UNIX_EPOCH };
     let mut after = match apply::server_side_apply(live, &config, &writer, true, kind.schema()) {
         Ok(after) => after,
@@ -109,14 +114,17 @@ pub(crate) fn wanted(change: &Change, set: &str) -> Value {
 }
 
 /// What applying `plan` would do where `before` was applied, without any cluster: what strake's own then does. An empty `before` is an empty cluster.
-pub fn compare(before: &DeployPlan, plan: &DeployPlan, key: &Key) -> Report {
+/// `own` is whether it is strake's, which does not admit everything.
+pub fn compare(before: &DeployPlan, plan: &DeployPlan, key: &Key, own: bool) -> Report {
     let set = inventory::set_id(&plan.set, &plan.namespace);
     let old: BTreeMap<MemberKey, &Change> = before.changes.iter().map(|change| (MemberKey::of(&change.id), change)).collect();
     let mut report = Report { key: Some(key.clone()), ..Report::default() };
     for change in &plan.changes {
         let live = old.get(&MemberKey::of(&change.id)).map(|old| made(predict(None, &wanted(old, &set)).after));
         let wanted = wanted(change, &set);
-        let Predicted { mut after, fixed, refused } = predict(live.as_ref(), &wanted);
+        let Predicted { mut after, fixed, mut refused } = predict(live.as_ref(), &wanted);
+        let kind = strake_kinds::by_kind(&change.id.api_version(), &change.id.kind).filter(|_| own);
+        refused.extend(kind.and_then(|kind| default::denied(kind, &after, live.as_ref())).map(str::to_owned));
         if !fixed.is_empty() {
             after = predict(None, &wanted).after;
         }
@@ -166,11 +174,11 @@ mod tests {
     fn what_a_server_would_fill_in_is_no_change() {
         let short = plan(vec![service(json!({"ports": [{"port": 80}]}))]);
         let long = plan(vec![service(json!({"type": "ClusterIP", "sessionAffinity": "None", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}))]);
-        let report = compare(&short, &long, &Key::random());
+        let report = compare(&short, &long, &Key::random(), true);
         assert_eq!(report.applied[0].changes, []);
         assert!(report.unchanged());
         let other = plan(vec![service(json!({"ports": [{"port": 80, "targetPort": 8080}]}))]);
-        let report = compare(&short, &other, &Key::random());
+        let report = compare(&short, &other, &Key::random(), true);
         assert_eq!(report.applied[0].changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["spec.ports[80].targetPort"]);
     }
 
@@ -181,7 +189,7 @@ mod tests {
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "n"},
                 "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}})
         };
-        let report = compare(&plan(vec![deployment("a")]), &plan(vec![deployment("b")]), &Key::random());
+        let report = compare(&plan(vec![deployment("a")]), &plan(vec![deployment("b")]), &Key::random(), true);
         assert_eq!(report.applied[0].fixed, ["spec.selector"]);
         let forcing: Vec<&str> = report.applied[0].changes.iter().filter(|change| change.forces_replacement).map(|change| change.path.as_str()).collect();
         assert_eq!(forcing, ["spec.selector.matchLabels.app"]);

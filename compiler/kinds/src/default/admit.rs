@@ -29,6 +29,14 @@ pub fn admit(kind: &KindInfo, object: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// Why strake's own cluster does not admit an object, if it does not. `old` is as in [`admit`].
+pub fn denied(kind: &KindInfo, object: &Value, old: Option<&Value>) -> Option<&'static str> {
+    // Anybody who may write Services could otherwise draw traffic for any address to their pods (CVE-2020-8554).
+    let given = |object: &Value| object["spec"]["externalIPs"].as_array().filter(|list| !list.is_empty()).cloned();
+    let new = (kind.group, kind.kind) == ("", "Service") && given(object).is_some() && given(object) != old.and_then(given);
+    new.then_some("use of external IPs is denied")
+}
+
 /// A Service that changes its type loses what only the former type has, unless the client sets it anew.
 fn retype(object: &mut Value, old: &Value) {
     let kind = |service: &Value| service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();

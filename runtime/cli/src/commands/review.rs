@@ -155,9 +155,9 @@ async fn cluster(client: &Client, plan: &Plan) -> Cluster {
     }
 }
 
-/// What is different from another plan, without any cluster: what strake's own would then do. `before` is empty for `--empty`.
-pub fn against_plan(root: &Path, before: &DeployPlan, plan: &Plan, header: Header) -> Review {
-    let mut review = review(&plan.deploy, &predict::compare(before, &plan.deploy, &key(root)), header);
+/// What is different from another plan, without any cluster. `before` is empty for `--empty`; `own` is whether it is for strake's own cluster.
+pub fn against_plan(root: &Path, before: &DeployPlan, plan: &Plan, own: bool, header: Header) -> Review {
+    let mut review = review(&plan.deploy, &predict::compare(before, &plan.deploy, &key(root), own), header);
     // Without a build the digests of its images are not known.
     review.complete &= plan.deploy.images.is_empty();
     review
