@@ -13,6 +13,11 @@ const KEPT: usize = 5;
 const HASH_LETTERS: &str = "2456789bcdfghkmt";
 const HASH_LENGTH: usize = 10;
 
+/// Kind, namespace, and name without the hash.
+type Named<'a> = (&'a str, &'a str, &'a str);
+/// When it was made, the youngest first, and its name.
+type Dated<'a> = (Reverse<&'a str>, &'a str);
+
 /// Who the youngest generations are kept for.
 pub(crate) const USER: &str = "going back: it is one of the last generations of its configuration";
 
@@ -24,15 +29,15 @@ pub(crate) fn base(name: &str) -> Option<&str> {
 
 /// Of the members that left a set, the youngest generations of each name, as `kind/namespace/name`. A name of which the plan has no generation any more is of the past.
 pub(crate) fn youngest<'a>(planned: impl Iterator<Item = &'a ObjectId>, members: impl Iterator<Item = (&'a ObjectId, &'a Value)>) -> Vec<String> {
-    let alive: BTreeSet<(&str, &str, &str)> = planned.filter_map(|id| Some((id.kind.as_str(), id.namespace.as_str(), base(&id.name)?))).collect();
-    let mut generations: BTreeMap<(&str, &str, &str), Vec<(Reverse<&str>, &str)>> = BTreeMap::new();
+    let alive: BTreeSet<Named<'_>> = planned.filter_map(|id| Some((id.kind.as_str(), id.namespace.as_str(), base(&id.name)?))).collect();
+    let mut generations: BTreeMap<Named<'_>, Vec<Dated<'_>>> = BTreeMap::new();
     for (id, object) in members.filter(|(id, _)| id.group.is_empty() && matches!(id.kind.as_str(), "ConfigMap" | "Secret")) {
         if let Some(base) = base(&id.name) {
             let created = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
             generations.entry((&id.kind, &id.namespace, base)).or_default().push((Reverse(created), &id.name));
         }
     }
-    let keep = |((kind, namespace, _), mut list): ((&str, &str, &str), Vec<(Reverse<&str>, &str)>)| {
+    let keep = |((kind, namespace, _), mut list): (Named<'_>, Vec<Dated<'_>>)| {
         list.sort_unstable();
         list.into_iter().take(KEPT).map(move |(_, name)| format!("{kind}/{namespace}/{name}")).collect::<Vec<_>>()
     };
