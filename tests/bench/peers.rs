@@ -259,6 +259,9 @@ impl<'w> Buildah<'w> {
         sources.extend(bases.debian.clone().map(|debian| (debian, "debian:bookworm-slim")));
         for (source, name) in sources {
             let made = buildah.command(&["from", "scratch"]).output().map_err(|error| error.to_string())?;
+            if !made.status.success() {
+                return Err(String::from_utf8_lossy(&made.stderr).trim().to_owned());
+            }
             let id = String::from_utf8_lossy(&made.stdout).trim().to_owned();
             for args in [vec!["add", id.as_str(), &text(&source), "/"], vec!["commit", "-q", id.as_str(), name], vec!["rm", id.as_str()]] {
                 let output = buildah.command(&args).output().map_err(|error| error.to_string())?;

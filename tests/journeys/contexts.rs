@@ -91,9 +91,13 @@ struct Web(std::process::Child);
 
 impl Web {
     fn start(world: &World, port: u16, dir: &str) -> Web {
-        let port_text = port.to_string();
+        Web::program(world, port, &["-m", "http.server", "--bind", "127.0.0.1", "--directory", dir, &port.to_string()])
+    }
+
+    /// One of a test's own, which listens on that port.
+    fn program(world: &World, port: u16, args: &[&str]) -> Web {
         let mut command = world.command("python3");
-        command.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory", dir, &port_text]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
         let web = Web(command.spawn().expect("a server"));
         let listening = format!(":{port:04X} 00000000:0000 0A");
         for _ in 0..500 {
@@ -246,5 +250,31 @@ fn checks_can_be_given_and_ignore_files_stand_beside() {
     world.strake(&["build", "--check", "app"]).fails(1, "MaintainerDeprecated");
     world.strake(&["build", "--check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=MaintainerDeprecated", "app"]).ok();
     world.strake(&["build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", "app"]).fails(1, "error[MaintainerDeprecated]");
+    world.nothing_left();
+}
+
+#[test]
+fn c19_a_file_that_has_not_changed_is_not_sent_again_and_a_login_goes_with_the_question() {
+    needs!("python3");
+    let world = World::new();
+    let server = "import http.server as h\nclass S(h.BaseHTTPRequestHandler):\n  def do_GET(self):\n    known = self.headers['If-None-Match'] == '\"v1\"'\n    open('log', 'a').write(f\"{304 if known else 200} {self.headers['Authorization']}\\n\")\n    self.send_response(304 if known else 200); self.send_header('ETag', '\"v1\"')\n    self.send_header('Content-Length', '0' if known else '7'); self.end_headers()\n    if not known: self.wfile.write(b'fetched')\nh.ThreadingHTTPServer(('127.0.0.1', 8000), S).serve_forever()\n";
+    world.write("server.py", server);
+    world.write("token", "s#cret\n");
+    world.write("app/Dockerfile", "FROM scratch\nADD http://127.0.0.1:8000/file /file\n");
+    let web = Web::program(&world, 8000, &["server.py"]);
+    for _ in 0..2 {
+        world.strake(&["build", "--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,src=token", "-o", "out", "app"]).ok();
+        assert_eq!(built(&world, "file"), "fetched");
+    }
+    assert_eq!(std::fs::read_to_string(world.path("log")).expect("a log"), "200 Bearer s#cret\n304 Bearer s#cret\n");
+    // What was known and is damaged here is fetched in full.
+    let kept = std::fs::read_dir(world.root().join("cache/remote")).expect("a folder").flatten().map(|entry| entry.path().join("file"));
+    let kept: Vec<_> = kept.filter(|path| path.is_file()).collect();
+    assert_eq!(kept.len(), 1);
+    std::fs::write(&kept[0], "damaged").expect("written");
+    world.strake(&["build", "--secret", "id=HTTP_AUTH_HEADER_127.0.0.1:8000,src=token", "-o", "out", "app"]).ok();
+    assert_eq!(built(&world, "file"), "fetched");
+    assert!(std::fs::read_to_string(world.path("log")).expect("a log").ends_with("200 s#cret\n"));
+    drop(web);
     world.nothing_left();
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use reqwest::header::{AUTHORIZATION, DATE, ETAG, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, StatusCode, Url};
 use strake_oci::{Digest, Hasher};
@@ -37,6 +38,9 @@ pub enum FetchError {
     /// The server refuses.
     #[error("{url}: invalid response status {}", status.as_u16())]
     Status { url: String, status: StatusCode },
+    /// The login that was given for it fits no header.
+    #[error("the login that was given for {url} fits no header")]
+    Authorization { url: String },
     /// It is longer than allowed.
     #[error("{url} has more than the {max_bytes} bytes allowed")]
     TooLarge { url: String, max_bytes: u64 },
@@ -48,11 +52,42 @@ pub enum FetchError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Fetches a file to `path` and gives the digest of its content. With `expected`, another content is an error and the file is removed.
+/// By what a server tells whether a file is still the one that it gave (RFC 9110, 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Validator {
+    /// `ETag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+/// What is asked for beside the address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileRequest<'a> {
+    /// Another content is an error.
+    pub expected: Option<&'a Digest>,
+    /// The value of the header of that name, for the address's own host.
+    pub authorization: Option<&'a str>,
+    /// What was said about the content that is here: it is not sent again while it is the same.
+    pub known: Option<&'a Validator>,
+}
+
+/// What a server gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The file, with what to ask about it next time.
+    File(Digest, Validator),
+    /// It is what was known.
+    Unchanged,
+}
+
+/// Fetches a file to `path` and gives the digest of its content. Another content than expected is an error, and the file is removed.
 ///
 /// # Errors
 /// [`FetchError::Refused`] before anything is sent to an address that builds may not reach.
-pub async fn fetch(text: &str, expected: Option<&Digest>, path: &Path, options: &PullOptions) -> Result<Digest, FetchError> {
+pub async fn fetch(text: &str, request: FileRequest<'_>, path: &Path, options: &PullOptions) -> Result<Fetched, FetchError> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| FetchError::Address { url: text.to_owned() })?;
     let shown = without_login(&url);
@@ -61,19 +96,47 @@ pub async fn fetch(text: &str, expected: Option<&Digest>, path: &Path, options: 
         return Err(FetchError::Refused { url: shown, address });
     }
     let client = client(options, guard).map_err(|source| FetchError::Client { url: shown.clone(), source })?;
-    let response = client.get(url).send().await.map_err(|error| told(&shown, error))?;
+    let mut asked = client.get(url);
+    if let Some(authorization) = request.authorization {
+        let value = HeaderValue::from_str(authorization).map_err(|_| FetchError::Authorization { url: shown.clone() })?;
+        asked = asked.header(AUTHORIZATION, sensitive(value));
+    }
+    let known = request.known.filter(|known| known.etag.is_some() || known.last_modified.is_some());
+    if let Some(known) = known {
+        let fields = [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)];
+        asked = fields.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).fold(asked, |asked, (name, value)| asked.header(name, value));
+    }
+    let response = asked.send().await.map_err(|error| told(&shown, error))?;
+    if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
+        return Ok(Fetched::Unchanged);
+    }
     if !response.status().is_success() {
         return Err(FetchError::Status { url: shown, status: response.status() });
     }
+    let said = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
+    let last_modified = said(LAST_MODIFIED).filter(|modified| said(DATE).is_some_and(|date| is_settled(modified, &date)));
+    let validator = Validator { etag: said(ETAG), last_modified };
     let outcome = receive(response, &shown, path, options.max_blob_bytes).await;
-    let outcome = outcome.and_then(|found| match expected {
+    let outcome = outcome.and_then(|found| match request.expected {
         Some(expected) if *expected != found => Err(FetchError::Checksum { url: shown, expected: *expected, found }),
-        _ => Ok(found),
+        _ => Ok(Fetched::File(found, validator)),
     });
     if outcome.is_err() {
         let _ = tokio::fs::remove_file(path).await;
     }
     outcome
+}
+
+/// Whether a file was left alone for a minute when it was sent: its time, which counts seconds, then tells it from any later one (RFC 9110, 8.8.2.2).
+fn is_settled(modified: &str, date: &str) -> bool {
+    let time = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    matches!((time(modified), time(date)), (Some(modified), Some(date)) if date.duration_since(modified).as_secs() >= 60)
+}
+
+/// Left out of every debug output.
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 async fn receive(response: reqwest::Response, url: &str, path: &Path, max_bytes: u64) -> Result<Digest, FetchError> {
@@ -139,8 +202,22 @@ fn without_login(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_login;
+    use super::{is_settled, without_login};
     use reqwest::Url;
+
+    #[test]
+    fn a_time_tells_files_apart_when_it_is_old_enough() {
+        let modified = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (date, settled) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", false),
+            ("Sun, 06 Nov 1994 08:50:36 GMT", false),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", true),
+            ("Sat, 05 Nov 1994 08:50:37 GMT", false),
+            ("some day", false),
+        ] {
+            assert_eq!(is_settled(modified, date), settled, "{date}");
+        }
+    }
 
     #[test]
     fn logins_are_left_out() {

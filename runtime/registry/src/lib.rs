@@ -25,7 +25,7 @@ mod upload;
 
 pub use artifact::{Documents, absent, documents, fetch_blob, push_packed};
 pub use error::{Refusal, RegistryError};
-pub use fetch::{FetchError, fetch};
+pub use fetch::{FetchError, Fetched, FileRequest, Validator, fetch};
 pub use git::{GitError, GitOptions, check_out, has_ancestor, list_references, resolve_commit};
 pub use platforms::at_digest;
 pub use post::{PostError, post};

@@ -1,15 +1,66 @@
 //! Single files for ADD.
 
 use strake_oci::Digest;
-use strake_registry::{FetchError, PullOptions, fetch};
+use strake_registry::{FetchError, Fetched, FileRequest, PullOptions, Validator, fetch};
 
 use crate::mock::{Answer, Mock};
 
 async fn get(url: &str, expected: Option<&Digest>) -> (Result<Digest, FetchError>, Option<Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
-    let outcome = fetch(url, expected, &path, &PullOptions::default()).await;
-    (outcome, std::fs::read(path).ok())
+    let outcome = fetch(url, FileRequest { expected, ..FileRequest::default() }, &path, &PullOptions::default()).await;
+    let digest = outcome.map(|fetched| match fetched {
+        Fetched::File(digest, _) => digest,
+        Fetched::Unchanged => panic!("nothing was known before"),
+    });
+    (digest, std::fs::read(path).ok())
+}
+
+#[tokio::test]
+async fn a_file_that_is_known_is_asked_about_and_not_sent_again() {
+    let mock = Mock::start().await;
+    let url = format!("http://{}/f", mock.host);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let ask = async |known: Option<&Validator>| fetch(&url, FileRequest { known, ..FileRequest::default() }, &path, &PullOptions::default()).await;
+    mock.on(
+        "/f",
+        Answer::ok("text/plain", b"one")
+            .with("ETag", "\"v1\"")
+            .with("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .with("Date", "Mon, 07 Nov 1994 08:49:37 GMT"),
+    );
+    mock.on("/f", Answer::status(304, ""));
+    mock.on("/f", Answer::ok("text/plain", b"two"));
+    mock.on("/f", Answer::status(304, ""));
+    let Fetched::File(digest, validator) = ask(None).await.unwrap() else { panic!("it is new") };
+    assert_eq!((digest, validator.etag.as_deref()), (Digest::of(b"one"), Some("\"v1\"")));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(ask(Some(&validator)).await.unwrap(), Fetched::Unchanged);
+    assert!(!path.exists(), "nothing came");
+    assert_eq!(ask(Some(&validator)).await.unwrap(), Fetched::File(Digest::of(b"two"), Validator::default()));
+    // "Not modified" answers a question only.
+    assert!(matches!(ask(None).await, Err(FetchError::Status { .. })));
+    assert!(matches!(ask(Some(&Validator::default())).await, Err(FetchError::Status { .. })));
+    let asked: Vec<bool> =
+        mock.heads().iter().map(|head| head.contains("if-none-match: \"v1\"") && head.contains("if-modified-since: sun, 06 nov 1994")).collect();
+    assert_eq!(asked, [false, true, true, false, false]);
+}
+
+#[tokio::test]
+async fn a_login_that_was_given_goes_to_its_host_alone() {
+    let (first, second) = (Mock::start().await, Mock::start().await);
+    first.on("/f", redirect(&format!("http://{}/g", second.host)));
+    second.on("/g", Answer::ok("text/plain", b"there"));
+    let dir = tempfile::tempdir().unwrap();
+    let ask = async |authorization| {
+        let request = FileRequest { authorization: Some(authorization), ..FileRequest::default() };
+        fetch(&format!("http://{}/f", first.host), request, &dir.path().join("file"), &PullOptions::default()).await
+    };
+    assert!(matches!(ask("Bearer abc").await, Ok(Fetched::File(..))));
+    assert_eq!((first.asked("/f Bearer abc"), second.asked("/g"), second.asked("/g Bearer abc")), (1, 1, 0));
+    let error = ask("two\nlines").await.unwrap_err();
+    assert!(matches!(error, FetchError::Authorization { .. }) && !error.to_string().contains("lines"), "{error}");
 }
 
 fn redirect(to: &str) -> Answer {

@@ -16,7 +16,7 @@ use strake_build::SecretValue;
 use strake_build::attest::Dependency;
 use strake_oci::{Digest, Hasher};
 use strake_plan::{Context, ContextKind};
-use strake_registry::{GitOptions, PullOptions};
+use strake_registry::{Fetched, FileRequest, GitOptions, PullOptions, Validator};
 use strake_stages::{Remote, RemoteKind, RemoteSource};
 use strake_store::Store;
 use strake_words::{GitReference, GitScheme};
@@ -113,17 +113,42 @@ impl<'a> Fetcher<'a> {
         if self.offline {
             return Err(Failure::text(format!("--offline: {url} is not here, or without a --checksum by which it could be known")));
         }
+        let note_path = self.parent.join(format!("url-{}", Digest::of(url.as_bytes()).hex())).join("answer.json");
+        // What must have one digest is here by that digest, or not at all.
+        let known = read_answer(&note_path).filter(|known| checksum.is_none() && is_here(&dir(&known.digest).join(name), &known.digest));
         let temporary = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&self.parent)?;
         let path = temporary.path().join("file");
         note(format!("fetching {name}"));
-        let fetched = async { Ok(strake_registry::fetch(url, checksum, &path, &PullOptions::default()).await?) };
-        let digest = interrupt::wait_or(GIVEN_UP, fetched)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        fs::create_dir_all(dir(&digest))?;
-        fs::rename(&path, dir(&digest).join(name))?;
+        let authorization = self.file_login(url);
+        let request = FileRequest { expected: checksum, authorization: authorization.as_deref(), known: known.as_ref().map(|known| &known.validator) };
+        let fetched = async { Ok(strake_registry::fetch(url, request, &path, &PullOptions::default()).await?) };
+        let digest = match (interrupt::wait_or(GIVEN_UP, fetched)?, known) {
+            (Fetched::Unchanged, Some(known)) => known.digest,
+            (Fetched::Unchanged, None) => return Err(Failure::text(format!("{name}: the server says that it has not changed, but it is not here"))),
+            (Fetched::File(digest, validator), _) => {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+                fs::create_dir_all(dir(&digest))?;
+                fs::rename(&path, dir(&digest).join(name))?;
+                keep_answer(&note_path, &Answer { digest, validator })?;
+                digest
+            }
+        };
         touch(&dir(&digest));
+        note_path.parent().into_iter().for_each(touch);
         self.saw(without_query(url), "sha256", &digest.hex());
         Ok((digest, dir(&digest)))
+    }
+
+    /// The login that was given for the host of a file: `HTTP_AUTH_HEADER_<host>` as it is, `HTTP_AUTH_TOKEN_<host>` as a bearer token. The host may have its port.
+    fn file_login(&self, url: &str) -> Option<String> {
+        let address = without_login(url);
+        let host = address.split_once("://")?.1.split(['/', '?', '#']).next()?.to_ascii_lowercase();
+        let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host.as_str(), |(bare, _)| bare);
+        let given = |kind: &str| {
+            let value = [host.as_str(), bare].into_iter().find_map(|host| self.secrets.get(&format!("{kind}_{host}")))?;
+            std::str::from_utf8(value.expose()).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        given("HTTP_AUTH_HEADER").or_else(|| given("HTTP_AUTH_TOKEN").map(|token| format!("Bearer {token}")))
     }
 
     /// The files that the address of a repository means: the folder, and what decides what is in it.
@@ -195,6 +220,27 @@ impl<'a> Fetcher<'a> {
         let basic = |token: String| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}")));
         text("GIT_AUTH_HEADER").or_else(|| text("GIT_AUTH_TOKEN").map(basic)).map(Arc::from)
     }
+}
+
+/// What a server gave for an address the last time.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Answer {
+    digest: Digest,
+    validator: Validator,
+}
+
+/// A damaged note is no note: the file is fetched again.
+fn read_answer(path: &Path) -> Option<Answer> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn keep_answer(path: &Path, answer: &Answer) -> Result<(), Failure> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer(&mut file, answer).map_err(std::io::Error::from)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// The folder of a tree that an address means. Links in the tree are followed as if the tree were all there is.
