@@ -258,6 +258,41 @@ fn what_a_killed_apply_had_deleted_to_make_it_anew_is_made_by_the_next() {
     world.stop();
 }
 
+fn job(name: &str, script: &str) -> String {
+    format!(
+        "---\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  backoffLimit: 0\n  template:\n    spec:\n      restartPolicy: Never\n      terminationGracePeriodSeconds: 1\n      containers: [{{name: main, image: 'busybox:1', command: [sh, -c, \"{script}\"]}}]\n"
+    )
+}
+
+#[test]
+fn jobs_are_hooks_in_the_order_of_the_projects_file_and_made_anew_when_they_change() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.write("app/strake.yaml", "hooks: {before: [job/second, job/first], after: [job/last]}\n");
+    let app = |first: &str| {
+        let jobs = job("first", first) + &job("second", "echo prepares") + &job("last", "echo smokes") + &job("plain", &format!("{first}; echo plainly"));
+        world.write("app/app.yaml", jobs + &map("settings", "", first));
+    };
+    let run = || world.strake(&["apply", "app", "--timeout", "120", "-o", "json"]);
+    let lines = |text: &str| -> Vec<String> {
+        events(text).iter().filter(|event| event["event"] == "log").map(|event| event["line"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    app("echo migrates");
+    assert_eq!(lines(&run().ok().stdout), ["prepares", "migrates", "migrates", "plainly", "smokes"]);
+    let uid = |name: &str| world.get("job", name)["metadata"]["uid"].clone();
+    let (first, second, plain) = (uid("first"), uid("second"), uid("plain"));
+    // Nobody has to say --replace: a Job's template cannot be changed, and holds nothing.
+    app("echo again");
+    assert_eq!(lines(&run().ok().stdout), ["again", "again", "plainly"]);
+    assert!(uid("first") != first && uid("plain") != plain && uid("second") == second);
+    // One that fails stops everything that comes after it.
+    app("exit 4");
+    let said = run().fails(1, "not begun").stderr;
+    assert!(said.contains("job/first") && said.contains("configmap/settings in default: it comes after job/first in default"), "{said}");
+    assert_eq!(value(&world, "settings"), "echo again");
+    world.stop();
+}
+
 /// Every object of the set, as `kind/name`.
 fn members(world: &World) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

@@ -70,7 +70,7 @@ fn a_restart_is_not_noticed_and_a_bad_image_serves_on() {
     }
     // A change that cannot work: nothing that serves is taken away.
     let bad = world.apply("web", &WEB.replace("busybox:1", "localhost:1/no/such:image"));
-    assert_eq!(bad.code, 1, "{}", bad.all());
+    assert_eq!(bad.code, 3, "{}", bad.all());
     assert!(bad.all().contains("localhost:1/no/such") && bad.all().contains("ImagePull"), "{}", bad.all());
     let ready = || world.get("deployment", "web")["status"]["availableReplicas"].clone();
     assert_eq!(ready(), 3);
