@@ -259,7 +259,7 @@ impl Session {
 
     /// The client sends no more on it.
     fn ended(&mut self, stream: u32) {
-        if self.open.get(&stream).is_some_and(|open| self.pairs.get(&open.request).is_none()) {
+        if self.open.get(&stream).is_some_and(|open| !self.pairs.contains_key(&open.request)) {
             self.open.remove(&stream);
         } else if let Some(open) = self.open.get_mut(&stream) {
             open.input = None;
