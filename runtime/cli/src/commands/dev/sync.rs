@@ -70,6 +70,15 @@ pub struct Delivery {
     run: Vec<String>,
 }
 
+/// What goes to the containers of one image.
+#[derive(Default)]
+struct Load {
+    files: BTreeMap<PathBuf, String>,
+    run: Vec<String>,
+    /// Some of it is not what the project says, but what its Dockerfile does.
+    inferred: bool,
+}
+
 /// A plan's rules: those of the project, and what its Dockerfiles do nothing else with than copy it.
 pub fn rules(plan: &BuildPlan, wishes: &Wishes) -> Vec<Rule> {
     let mut rules = Vec::new();
@@ -194,7 +203,7 @@ fn readers(plan: &BuildPlan, file: &Path) -> Vec<usize> {
 /// Where each of the files goes; `None` when only new images will do.
 pub fn deliveries(plan: &Plan, files: &BTreeSet<PathBuf>, wishes: &Wishes) -> Option<Vec<Delivery>> {
     let rules = rules(&plan.build, wishes);
-    let mut found: BTreeMap<usize, (BTreeMap<PathBuf, String>, Vec<String>, bool)> = BTreeMap::new();
+    let mut found: BTreeMap<usize, Load> = BTreeMap::new();
     for file in files {
         let images = readers(&plan.build, file);
         if images.is_empty() {
@@ -206,28 +215,33 @@ pub fn deliveries(plan: &Plan, files: &BTreeSet<PathBuf>, wishes: &Wishes) -> Op
             if *file == rule.from && !file.exists() {
                 return None;
             }
-            let (files, run, declared) = found.entry(image).or_insert_with(|| (BTreeMap::new(), Vec::new(), true));
-            files.insert(file.clone(), to);
-            *declared &= rule.declared;
-            if run.is_empty() {
-                run.clone_from(&rule.run);
+            let load = found.entry(image).or_default();
+            load.files.insert(file.clone(), to);
+            load.inferred |= !rule.declared;
+            if load.run.is_empty() {
+                load.run.clone_from(&rule.run);
             }
         }
     }
     let mut deliveries = Vec::new();
-    for (image, (files, run, declared)) in found {
+    for (image, load) in found {
         let edges: Vec<_> = plan.deploy.images.iter().filter(|edge| edge.image == image).collect();
         if edges.is_empty() {
             return None;
         }
         for edge in edges {
             let change = plan.deploy.changes.get(edge.change.0)?;
-            let allowed = declared || wishes.all || change.object["metadata"]["annotations"][ALLOWED] == "true";
+            let allowed = !load.inferred || wishes.all || change.object["metadata"]["annotations"][ALLOWED] == "true";
             let container = edge.pointer.contains("/containers/").then(|| change.object.pointer(edge.pointer.strip_suffix("/image")?)).flatten()?;
             if !allowed || selector(&change.object["spec"]["selector"]["matchLabels"]).is_none() {
                 return None;
             }
-            deliveries.push(Delivery { change: edge.change.0, container: container["name"].as_str()?.to_owned(), files: files.clone(), run: run.clone() });
+            deliveries.push(Delivery {
+                change: edge.change.0,
+                container: container["name"].as_str()?.to_owned(),
+                files: load.files.clone(),
+                run: load.run.clone(),
+            });
         }
     }
     Some(deliveries)
@@ -437,9 +451,7 @@ mod tests {
         let mut build = BuildPlan::default();
         build.contexts.insert("c".to_owned(), Context { kind: ContextKind::Directory { path: root.display().to_string() }, ignore: vec!["*.log".to_owned()] });
         let mut step = build.push(Op::Scratch, Origin::default(), "0");
-        for op in [copy(step, "early", "/early/")] {
-            step = build.push(op, Origin::default(), "0");
-        }
+        step = build.push(copy(step, "early", "/early/"), Origin::default(), "0");
         step = build.push(run(step), Origin::default(), "0");
         step = build.push(copy(step, "static", "/srv/static"), Origin::default(), "0");
         step = build.push(copy(step, "conf.txt", "/etc/conf.txt"), Origin::default(), "0");
