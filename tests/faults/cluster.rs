@@ -37,7 +37,7 @@ fn a_crashing_container_is_blamed_with_its_code_and_its_last_lines() {
     let world = served();
     world.write("app/web.yaml", manifest("web", "sing"));
     let ran = world.strake(&["apply", "app", "--timeout", "600"]);
-    assert_eq!(ran.code, 1, "{}", ran.all());
+    assert_eq!(ran.code, 3, "{}", ran.all());
     for part in ["deployment/web", "web.yaml:", "exit", "usage: guestbook"] {
         assert!(ran.all().contains(part), "{part} in {}", ran.all());
     }
@@ -52,7 +52,7 @@ fn an_image_that_is_nowhere_fails_before_the_time_out() {
     world.write("app/web.yaml", manifest("localhost:1/nothing:1", "store"));
     let started = std::time::Instant::now();
     let ran = world.strake(&["apply", "app", "--timeout", "600"]);
-    assert_eq!(ran.code, 1, "{}", ran.all());
+    assert_eq!(ran.code, 3, "{}", ran.all());
     assert!(ran.all().contains("localhost:1/nothing:1"), "{}", ran.all());
     assert!(started.elapsed() < Duration::from_secs(600), "it did not wait for the time-out");
     world.strake(&["down", "app"]).ok();

@@ -186,6 +186,28 @@ fn a_second_apply_of_a_set_waits_or_says_who_holds_the_lock() {
 }
 
 #[test]
+fn a_lock_of_another_machine_holds_while_its_heartbeat_is_fresh() {
+    needs!();
+    let world = World::new();
+    world.serve();
+    let lease = |renewed: &str| {
+        let spec =
+            format!("{{holderIdentity: ci@elsewhere, leaseDurationSeconds: 3600, acquireTime: '{renewed}', renewTime: '{renewed}', leaseTransitions: 7}}");
+        world.write("lock/lease.yaml", format!("apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: strake-set-app}}\nspec: {spec}\n"));
+        world.strake(&["apply", "lock", "--force-conflicts"]).ok();
+    };
+    world.write("app/app.yaml", map("settings", "", "1"));
+    lease(world.run("date", &["-u", "+%Y-%m-%dT%H:%M:%S.000000Z"]).ok().stdout.trim());
+    world.strake(&["apply", "app", "--lock-wait", "0"]).fails(5, "ci@elsewhere has it since");
+    assert!(world.get("configmap", "settings").is_null());
+    lease("2020-01-01T00:00:00.000000Z");
+    world.strake(&["apply", "app", "--lock-wait", "0"]).ok();
+    let token = world.get("lease", "strake-set-app")["spec"]["leaseTransitions"].clone();
+    assert_eq!(token, 8, "each holder has a greater number");
+    world.stop();
+}
+
+#[test]
 fn an_apply_that_is_interrupted_or_killed_leaves_no_lock_and_the_next_goes_on() {
     needs!("busybox");
     let world = World::with_busybox();

@@ -19,6 +19,8 @@ use crate::{ApplyError, inventory};
 const LASTS: Duration = Duration::from_secs(15);
 /// How often a holder says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long no heartbeat may come from a holder whose Lease is long over.
+const CONFIRMED: Duration = Duration::from_secs(6);
 /// How often a Lease is looked at that somebody else holds.
 const LOOK: Duration = Duration::from_millis(300);
 /// How long the last request of a holder may take.
@@ -132,9 +134,13 @@ impl Seen {
         if self.identity.is_empty() || self.holder.as_ref().is_some_and(Holder::is_dead) || unchanged >= self.lasts {
             return true;
         }
-        // Long over by its own time: two heartbeats that do not come confirm that this is not only a clock that is wrong.
+        self.is_old() && unchanged >= CONFIRMED
+    }
+
+    /// Long over by its own time, which may be that of a clock that is wrong: heartbeats that do not come confirm it.
+    fn is_old(&self) -> bool {
         let age = self.renewed.parse::<Timestamp>().map_or(Duration::ZERO, |time| Timestamp::now().duration_since(time).unsigned_abs());
-        age >= self.lasts * 2 && unchanged >= HEARTBEAT * 2
+        age >= self.lasts * 2
     }
 }
 
@@ -217,7 +223,9 @@ impl<'a> Lock<'a> {
                     }
                     let unchanged = known.as_ref().map_or(Duration::ZERO, |(_, at)| at.elapsed());
                     if let Some(held) = seen.held().filter(|_| !seen.is_abandoned(unchanged)) {
-                        if began.elapsed() >= patience {
+                        // Whether an old one is abandoned is known in a moment: who has no patience has that much.
+                        let confirming = seen.is_old() && unchanged < CONFIRMED;
+                        if began.elapsed() >= patience && !confirming {
                             return Err(ApplyError::Locked { set: set.to_owned(), by: held.by, since: held.since });
                         }
                         if told.as_ref() != Some(&held) {
