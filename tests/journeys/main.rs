@@ -20,6 +20,7 @@ mod network;
 mod node;
 mod orders;
 mod outputs;
+mod ownership;
 mod placing;
 mod platforms;
 mod repositories;

@@ -5,6 +5,7 @@
 
 mod corpora;
 mod edits;
+mod foreign;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,9 +25,13 @@ use strake_tests::Dice;
 const EDITS: u64 = 12;
 
 async fn cluster() -> Client {
+    Client::in_process(served().await)
+}
+
+async fn served() -> axum::Router {
     let server = Arc::new(ApiServer::new(Arc::new(Memory::new()), ApiOptions::default(), Arc::new(NoNode)));
     server.bootstrap().await.unwrap();
-    Client::in_process(router(server))
+    router(server)
 }
 
 fn options() -> Options {
