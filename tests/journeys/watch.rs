@@ -229,6 +229,8 @@ fn files_are_put_into_containers_and_the_next_up_deploys_them() {
     world.eventually("what is removed goes", || page(&world, &local, "sub/page") != "there");
     assert_eq!(pods(&world), before, "no pod was replaced");
     assert_eq!(world.get("pod", &before[0])["metadata"]["labels"]["strake.dev/synced"], "true");
+    let status = world.strake(&["status", "app"]).stdout;
+    assert!(status.contains("synced, not deployed"), "{status}");
     assert_eq!(running.count("building"), 1, "{:?}", running.events());
 
     // A container that starts again has lost them: the loop makes an image.

@@ -9,6 +9,9 @@ use strake_plan::ObjectId;
 use crate::failure::{Class, trouble};
 use crate::health::{self, Health};
 
+/// The label of a pod whose containers have files that its image does not have: the development loop has put them there, an apply replaces the pod.
+pub const SYNCED: &str = "strake.dev/synced";
+
 /// One object, or one container.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,6 +98,10 @@ fn node<'a>(object: &'a Value, owned: &BTreeMap<&'a str, Vec<&'a Value>>, above:
     if node.kind == "Pod" {
         node.children = containers(object);
         node.restarts = Some(node.children.iter().filter_map(|container| container.restarts).sum());
+        if metadata["labels"][SYNCED] == "true" {
+            let words = "synced, not deployed: its containers have files that no image has";
+            node.reason = if node.reason.is_empty() { words.to_owned() } else { format!("{}; {words}", node.reason) };
+        }
     }
     node
 }
@@ -170,7 +177,7 @@ mod tests {
             owned_by(
                 "r1",
                 json!({
-                    "kind": "Pod", "metadata": {"name": "web-new-x", "uid": "p"}, "spec": {"containers": [{"name": "web", "image": "web:1"}, {"name": "side", "image": "side:1"}]},
+                    "kind": "Pod", "metadata": {"name": "web-new-x", "uid": "p", "labels": {"strake.dev/synced": "true"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}, {"name": "side", "image": "side:1"}]},
                     "status": {"phase": "Running", "containerStatuses": [
                         {"name": "web", "restartCount": 3, "imageID": "docker.io/library/web@sha256:aa", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 7, "reason": "Error"}}},
                         {"name": "side", "restartCount": 0, "ready": true, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
@@ -183,6 +190,7 @@ mod tests {
         assert_eq!(found[0].children.len(), 1, "{found:#?}");
         let pod = &found[0].children[0].children[0];
         assert_eq!((pod.kind.as_str(), pod.restarts), ("Pod", Some(3)));
+        assert!(pod.reason.contains("synced, not deployed"), "{}", pod.reason);
         let [web, side] = pod.children.as_slice() else { panic!("two containers: {pod:#?}") };
         assert_eq!((web.health, web.digest.as_deref()), ("Degraded", Some("sha256:aa")));
         assert!(web.reason.contains("CrashLoopBackOff") && web.reason.contains("exit code 7"), "{}", web.reason);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+pub use strake_apply::tree::SYNCED;
 use strake_client::{Client, DeleteParams, ExecInput, ExecParams, ListParams, Patch, Resource, WriteParams};
 use strake_compile::config::SyncRule;
 use strake_dockerfile::{Ignore, has_wildcard};
@@ -16,8 +17,6 @@ use strake_plan::{BuildPlan, Change, ContextKind, Copy, CopySource, DeployPlan, 
 use crate::commands::forward::{is_taking, selector};
 use crate::failure::{Failure, chain};
 
-/// The label of a pod whose containers have files that its image does not have.
-pub const SYNCED: &str = "strake.dev/synced";
 /// The annotation of a workload that allows it.
 const ALLOWED: &str = "strake.dev/sync";
 const MANAGER: &str = "strake-dev";
