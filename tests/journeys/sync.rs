@@ -95,7 +95,7 @@ fn a_commit_becomes_a_running_pod_and_kubectl_sees_it() {
     world.write("work/shop/deploy/web/Dockerfile", "FROM busybox:1\nCOPY text /text\n");
     world.write("work/shop/deploy/web/text", "first\n");
     repository(&world, "shop", "git add -A; git commit -qm one");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     let first = sh(&world, "git -C work/shop rev-parse HEAD");
     world.strake(&["sync", URL, "--ref", "main", "--path", "deploy/", "--interval", "1s", "--wait"]).ok();
     let logs = || world.strake(&["logs", "deployment/web"]).stdout;
@@ -123,6 +123,7 @@ fn a_commit_becomes_a_running_pod_and_kubectl_sees_it() {
     world.strake(&["sync", "list"]).ok();
     assert!(world.get("deployment", "web")["status"]["readyReplicas"] == 1);
     world.strake(&["down", "--set", "shop"]).ok();
+    drop(server);
     world.stop();
 }
 
@@ -139,16 +140,17 @@ fn a_repository_that_cannot_be_fetched() {
     let later = reaches(&world, "shop", "another try", |object| object["status"]["failures"].as_i64() > Some(1));
     assert_eq!(later["status"]["failingSince"], since, "since the first failure");
     let second = set_value(&world, "shop", "two");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     runs(&world, "shop", &second);
     assert_eq!(value(&world), "two");
+    drop(server);
     world.stop();
 }
 
 #[test]
 fn a_force_push() {
     needs!("git");
-    let (world, _server, first) = following(&[]);
+    let (world, server, first) = following(&[]);
     let second = set_value(&world, "shop", "two");
     let object = runs(&world, "shop", &second);
     assert!(!object["status"]["conditions"].to_string().contains("HistoryRewritten"), "an ordinary push: {object:#}");
@@ -159,13 +161,14 @@ fn a_force_push() {
     let told = conditions.iter().find(|condition| condition["type"] == "HistoryRewritten").cloned().unwrap_or_default();
     assert!(told["message"].as_str().unwrap_or_default().contains(&format!("{}, which ran until now", &second[..12])), "{object:#}");
     assert_eq!(value(&world), "three");
+    drop(server);
     world.stop();
 }
 
 #[test]
 fn a_broken_manifest_on_main() {
     needs!("git");
-    let (world, _server, first) = following(&[]);
+    let (world, server, first) = following(&[]);
     world.write("work/shop/deploy/app.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndat: {value: two}\n");
     let broken = push(&world, "shop", ":");
     let object = is_wrong(&world, "shop", "ManifestsInvalid");
@@ -180,13 +183,14 @@ fn a_broken_manifest_on_main() {
     let good = set_value(&world, "shop", "three");
     runs(&world, "shop", &good);
     assert_eq!(value(&world), "three");
+    drop(server);
     world.stop();
 }
 
 #[test]
 fn a_deleted_file_and_a_deleted_folder() {
     needs!("git");
-    let (world, _server, _) = following(&[]);
+    let (world, server, _) = following(&[]);
     let other = config("x").replace("app", "other");
     world.write("work/shop/deploy/other.yaml", other);
     let both = push(&world, "shop", ":");
@@ -201,13 +205,14 @@ fn a_deleted_file_and_a_deleted_folder() {
     assert_eq!(value(&world), "one");
     let back = push(&world, "shop", "git mv elsewhere deploy");
     runs(&world, "shop", &back);
+    drop(server);
     world.stop();
 }
 
 #[test]
 fn an_empty_render_is_refused() {
     needs!("git");
-    let (world, _server, _) = following(&[]);
+    let (world, server, _) = following(&[]);
     world.write("work/shop/deploy/app.yaml", "apiVersion: v1\nkind: List\nitems: []\n");
     push(&world, "shop", ":");
     let object = is_wrong(&world, "shop", "NothingRendered");
@@ -219,18 +224,20 @@ fn an_empty_render_is_refused() {
     assert_eq!(value(&world), "one");
     let good = set_value(&world, "shop", "two");
     runs(&world, "shop", &good);
+    drop(server);
     world.stop();
 }
 
 #[test]
 fn a_link_out_of_the_repository_is_refused() {
     needs!("git");
-    let (world, _server, _) = following(&[]);
+    let (world, server, _) = following(&[]);
     push(&world, "shop", "ln -s /etc/passwd deploy/more.yaml");
     let object = is_wrong(&world, "shop", "LinkLeavesRepository");
     assert!(!object.to_string().contains("root:"), "nothing of the file is told");
     let good = push(&world, "shop", "git rm -q deploy/more.yaml");
     runs(&world, "shop", &good);
+    drop(server);
     world.stop();
 }
 
@@ -239,7 +246,7 @@ fn an_unreachable_cluster_in_the_middle() {
     needs!("git");
     let world = World::new();
     shop(&world, "shop");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     world.serve();
     let kubeconfig = world.root().join("cluster/kubeconfig").display().to_string();
     let other = world.path("other").display().to_string();
@@ -272,6 +279,7 @@ fn an_unreachable_cluster_in_the_middle() {
     assert!(until(PATIENCE, || at()["status"]["lastAppliedRevision"] == third.as_str()), "{:#}", at());
     assert_eq!(at()["status"]["history"].as_array().map(Vec::len), results.map(|count| count + 1));
     assert_eq!(end(&mut foreground), Some(130));
+    drop(server);
     world.stop();
 }
 
@@ -284,7 +292,7 @@ fn an_expired_token() {
     world.write("server.py", server);
     world.write("valid", "t0ken-one");
     world.write("token", "t0ken-one\n");
-    let _server = Server::start(&world, "python3", &["server.py"], 8000);
+    let server = Server::start(&world, "python3", &["server.py"], 8000);
     world.serve();
     let url = "http://127.0.0.1:8000/shop.git";
     world.strake(&["sync", url, "--ref", "main", "--path", "deploy/", "--interval", "1s", "--token-file", "token", "--wait"]).ok();
@@ -302,6 +310,7 @@ fn an_expired_token() {
     // A Secret that is gone is told by its name.
     world.strake(&["delete", "secret", "shop-git"]).ok();
     is_wrong(&world, "shop", "CredentialsMissing");
+    drop(server);
     world.stop();
 }
 
@@ -335,7 +344,7 @@ fn an_ssh_key_from_a_secret_is_used_and_seen_nowhere() {
 #[test]
 fn it_pauses_and_resumes() {
     needs!("git");
-    let (world, _server, _) = following(&[]);
+    let (world, server, _) = following(&[]);
     world.strake(&["sync", "pause", "shop"]).ok();
     reaches(&world, "shop", "it is paused", |object| object["status"]["conditions"].to_string().contains("Suspended"));
     let second = set_value(&world, "shop", "two");
@@ -346,11 +355,25 @@ fn it_pauses_and_resumes() {
     runs(&world, "shop", &second);
     assert_eq!(value(&world), "two");
     world.strake(&["sync", "now", "shoop"]).fails(1, "did you mean shop?");
+    drop(server);
     world.stop();
 }
 
 fn curl(world: &World, headers: &[&str], body: &str) -> String {
-    let mut args = vec!["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "http://127.0.0.1:9595/hooks/default/shop", "--data-binary", body];
+    let mut args = vec![
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-X",
+        "POST",
+        "http://127.0.0.1:9595/hooks/default/shop",
+        "--data-binary",
+        body,
+        "-H",
+        "Content-Type: application/json",
+    ];
     headers.iter().for_each(|header| args.extend(["-H", header]));
     world.run("curl", &args).stdout
 }
@@ -360,7 +383,7 @@ fn a_webhook_is_heeded_at_once_and_a_forged_one_is_refused() {
     needs!("git", "curl", "openssl");
     let world = World::new();
     shop(&world, "shop");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     world.strake(&["serve", "--detach", "--hooks", "127.0.0.1:9595"]).ok();
     world.write("hook", "s3cret\n");
     // By the clock alone it would take a day.
@@ -392,6 +415,7 @@ fn a_webhook_is_heeded_at_once_and_a_forged_one_is_refused() {
     world.strake(&["sync", "now", "shop", "--wait"]).ok();
     runs(&world, "shop", &next);
     assert!(!world.server_log().contains("s3cret"));
+    drop(server);
     world.stop();
 }
 
@@ -405,7 +429,7 @@ fn ten_repositories_at_once() {
         world.write(&format!("work/{name}/deploy/app.yaml"), config("one").replace("app", name));
         repository(&world, name, "git add -A; git commit -qm one");
     }
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     world.serve();
     for name in &names {
         world.strake(&["sync", &format!("git://127.0.0.1/{name}.git"), "--ref", "main", "--path", "deploy/", "--interval", "1s"]).ok();
@@ -426,6 +450,7 @@ fn ten_repositories_at_once() {
     assert_eq!(world.get("configmap", "shop3")["data"]["value"], "one");
     let list: Value = serde_json::from_str(&world.strake(&["sync", "list", "-o", "json"]).ok().stdout).expect("JSON");
     assert_eq!(list.as_array().map(Vec::len), Some(10));
+    drop(server);
     world.stop();
 }
 
@@ -440,7 +465,7 @@ fn after_kill_9_the_same_revision_is_not_deployed_again() {
     };
     world.write("work/shop/deploy/web.yaml", manifest("one"));
     repository(&world, "shop", "git add -A; git commit -qm one");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     world.strake(&["sync", URL, "--ref", "main", "--path", "deploy/", "--interval", "1s", "--wait"]).ok();
     let pods = || -> Vec<Value> { world.list("pods").iter().map(|pod| pod["metadata"]["uid"].clone()).collect() };
     let (before, history) = (pods(), status(&world, "shop")["status"]["history"].clone());
@@ -457,6 +482,7 @@ fn after_kill_9_the_same_revision_is_not_deployed_again() {
     runs(&world, "shop", &second);
     let value = || world.get("deployment", "web")["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"].clone();
     assert_eq!(value(), "two");
+    drop(server);
     world.stop();
 }
 
@@ -465,7 +491,7 @@ fn tags_follow_their_range_and_a_moved_tag_is_refused() {
     needs!("git");
     let world = World::new();
     shop(&world, "shop");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     let first = push(&world, "shop", "echo 1 > n; git add n; git commit -qm n; git tag -a -m v1 v1.0.0; git tag v2.0.0; echo 2 > n");
     let _ = first;
     world.serve();
@@ -486,6 +512,7 @@ fn tags_follow_their_range_and_a_moved_tag_is_refused() {
     let next = sh(&world, "git -C work/shop rev-parse v1.1.0");
     runs(&world, "shop", &next);
     assert_eq!(value(&world), "three");
+    drop(server);
     world.stop();
 }
 
@@ -494,10 +521,10 @@ fn each_forge_is_told_how_a_commit_fares() {
     needs!("git", "python3");
     let world = World::new();
     shop(&world, "shop");
-    let _server = Server::git(&world);
+    let server = Server::git(&world);
     let forge = "import http.server as h, json, os\nclass S(h.BaseHTTPRequestHandler):\n  def do_POST(self):\n    body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))\n    down = os.path.exists('down')\n    if not down:\n      token = self.headers['Authorization'] or self.headers['Private-Token']\n      open('told', 'a').write(json.dumps({'path': self.path, 'token': token, 'state': body['state'], 'name': body.get('context') or body.get('name')}) + '\\n')\n    self.send_response(500 if down else 201); self.end_headers(); self.wfile.write(b'{}')\nh.ThreadingHTTPServer(('127.0.0.1', 8100), S).serve_forever()\n";
     world.write("forge.py", forge);
-    let _forge = Server::start(&world, "python3", &["forge.py"], 8100);
+    let forge_server = Server::start(&world, "python3", &["forge.py"], 8100);
     world.write("token", "f0rge\n");
     world.serve();
     let told = || -> Vec<Value> {
@@ -553,5 +580,7 @@ fn each_forge_is_told_how_a_commit_fares() {
         world.strake(&["sync", "delete", kind]).ok();
     }
     assert!(!world.server_log().contains("f0rge"));
+    drop(forge_server);
+    drop(server);
     world.stop();
 }

@@ -105,7 +105,13 @@ impl<'a> Git<'a> {
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let none = [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null"), ("HOME", "/nonexistent"), ("LC_ALL", "C")];
-        let off = [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_ATTR_NOSYSTEM", "1"), ("GIT_NO_REPLACE_OBJECTS", "1"), ("GIT_TERMINAL_PROMPT", "0")];
+        let off = [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+        ];
         let rules = [("GIT_ASKPASS", "/bin/false"), ("SSH_ASKPASS", "/bin/false"), ("GIT_PROTOCOL_FROM_USER", "0")];
         command.envs(none).envs(off).envs(rules);
         let protocols = match (self.local, self.options.ssh) {

@@ -63,11 +63,16 @@ pub(super) async fn ask(reference: &GitReference, options: &GitOptions) -> Resul
 pub(super) async fn has_ancestor(reference: &GitReference, commit: &str, ancestor: &str, dir: &Path, options: &GitOptions) -> Result<bool, GitError> {
     let git = Git::reach(reference, options).await?;
     let format = if commit.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
-    git.run("prepare", None, &["init", "--quiet", "--bare", "--template=", format, "--", &dir.display().to_string()]).await?;
+    let place = dir.display().to_string();
+    let prepare = ["init", "--quiet", "--bare", "--template=", format, "--", &place];
+    git.run("prepare", None, &prepare).await?;
     let always = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance"];
     // Commits without their files, from servers that can do that.
     let history = [&always[..], &[GENERATIONS, "--filter=tree:0", "--", &reference.remote, commit]].concat();
     if !git.output(Some(dir), &history).await?.status.success() {
+        // A repository that was begun without its files would ask for them for ever.
+        tokio::fs::remove_dir_all(dir).await.map_err(|source| GitError::Write { path: dir.to_owned(), source })?;
+        git.run("prepare", None, &prepare).await?;
         let everything = [&always[..], &["--", &reference.remote, "+refs/*:refs/*"]].concat();
         git.run("fetch", Some(dir), &everything).await?;
     }
