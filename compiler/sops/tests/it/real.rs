@@ -61,7 +61,8 @@ fn the_real_sops_makes_files_that_are_opened() {
             let sealed = String::from_utf8(run(&sops, dir.path(), &arguments, &key)).expect("text");
             std::fs::write(dir.path().join(format!("sealed-{name}")), &sealed).expect("written");
             let expected = String::from_utf8(run(&sops, dir.path(), &["decrypt", &format!("sealed-{name}")], &key)).expect("text");
-            assert_eq!(configured, sealed.contains("mac_only_encrypted"), "{sealed}");
+            // Of a binary file all is one value.
+            assert_eq!(configured && name != "key.pem", sealed.contains("mac_only_encrypted"), "{sealed}");
             let opened = open(name, &sealed, &keys).expect("it is encrypted");
             assert_eq!(opened.failure, None, "{name} {rule:?}\n{sealed}");
             let plain = String::from_utf8(opened.plain).expect("text");
