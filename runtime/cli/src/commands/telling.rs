@@ -69,7 +69,7 @@ impl View {
             Way::Json { result: false } => note(json_of(event)),
             Way::Lines(waiting) => {
                 if *waiting || !matches!(event, Event::Waiting { .. }) {
-                    self.lines(event).into_iter().for_each(note);
+                    self.line(event).into_iter().for_each(note);
                 }
                 self.forget(event);
             }
@@ -97,15 +97,15 @@ impl View {
             bar.set_message(reason.clone());
             return;
         }
-        let lines = self.lines(event);
+        let line = self.line(event);
         if let Some(bar) = self.forget(event) {
             bar.finish_and_clear();
             bars.remove(&bar);
         }
-        for line in lines {
-            if bars.println(&line).is_err() {
-                note(line);
-            }
+        if let Some(line) = line
+            && bars.println(&line).is_err()
+        {
+            note(line);
         }
     }
 
@@ -121,7 +121,7 @@ impl View {
         }
     }
 
-    fn lines(&self, event: &Event) -> Option<String> {
+    fn line(&self, event: &Event) -> Option<String> {
         let paint = self.paint;
         Some(match event {
             Event::Applied { outcome: Outcome::Unchanged, .. } => return None,
