@@ -64,7 +64,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            force_conflicts: false, adopt: false, confirmed: Vec::new(), key: Key::random(),
+            force_conflicts: false,
+            adopt: false,
+            confirmed: Vec::new(),
+            key: Key::random(),
             prune: true,
             allow_mass_delete: false,
             replace: false,
