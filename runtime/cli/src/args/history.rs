@@ -25,8 +25,10 @@ pub struct SetArgs {
 /// strake history
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Every apply is a revision, kept in the cluster beside the set's inventory. A revision holds what was sent, values of Secrets included: in Secrets,
-and those of another namespace in that namespace. How many stay says `strake apply --keep-revisions`.
+    after_help = "Every apply is a revision, kept in the cluster beside the set's inventory, in Secrets of type strake.dev/revision. A revision holds what was
+sent as it was sent: with the values of Secrets, and with what was opened from encrypted files. Whoever may read Secrets in the set's namespace can
+read it; values of Secrets of another namespace are kept in that namespace. `strake apply --keep-revisions` says how many stay (0 keeps none), and
+`strake down` deletes them.
 
 Examples:
   strake history deploy/
