@@ -10,11 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http};
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 /// The largest delivery, in bytes; a push of very many commits is larger, and then the clock finds it.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MOST_HEADER_BYTES: usize = 64 * 1024;
 /// Deliveries that are read at a time.
 const AT_ONCE: usize = 16;
 /// How long one may take to arrive.
@@ -53,8 +56,25 @@ pub async fn serve_hooks(listener: TcpListener, hooks: Hooks) {
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::disable())
         .with_state(door);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::warn!("webhooks are not heard any more: {error}");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, router.clone()))),
+            // Out of descriptors: let some connections end.
+            Err(error) => {
+                tracing::warn!("cannot accept a webhook's connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// A peer that does not finish its headers is let go.
+async fn connection(stream: TcpStream, router: Router) {
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MOST_HEADER_BYTES);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!("a webhook's connection ended: {error}");
     }
 }
 

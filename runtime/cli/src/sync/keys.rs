@@ -92,7 +92,7 @@ impl Keys {
             }
             (Keys::Cluster(..), None) => login(None, None, None, None),
             (Keys::Files(files), _) => {
-                let bytes = |path: &Option<PathBuf>| path.as_ref().map(|path| read(path)).transpose();
+                let bytes = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
                 let token = files.token.as_ref().map(line).transpose()?;
                 login(token, None, bytes(&files.ssh_key)?, bytes(&files.known_hosts)?)
             }

@@ -96,5 +96,5 @@ pub fn failure(object: &Value) -> String {
 /// The commit that a moved tag means now.
 pub fn moved_to(object: &Value) -> Option<String> {
     let status = status_of(object);
-    status.has_reason(Reason::TagMoved).then(|| status.refused_revision).flatten()
+    status.has_reason(Reason::TagMoved).then_some(status.refused_revision).flatten()
 }
