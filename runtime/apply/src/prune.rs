@@ -305,7 +305,7 @@ impl Applier<'_> {
     }
 
     /// Takes the set's mark off an object that stays.
-    async fn release(&self, orphan: &Orphan) -> Result<(), ApplyError> {
+    pub(crate) async fn release(&self, orphan: &Orphan) -> Result<(), ApplyError> {
         if inventory::set_of(&orphan.object) != Some(self.set_id().as_str()) {
             return Ok(());
         }

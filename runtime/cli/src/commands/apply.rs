@@ -1,13 +1,12 @@
 //! strake up, apply, diff, down
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strake_apply::failure::{Mode, Policy};
 use strake_apply::status::SetName;
-use strake_apply::{Applier, ApplyError, Event, Note, Options, Outcome, Report};
+use strake_apply::{Applier, Event, Note, Options, Outcome, Report};
 use strake_build::BuiltImage;
 use strake_client::{Client, ClientError, ListParams, Resource, Row, Table};
 use strake_plan::{DeployPlan, Plan};
@@ -377,7 +376,7 @@ pub fn down(root: &Path, args: &Down) -> Result<(), Failure> {
         if own {
             history::protect(root, &client, &name).await?;
         }
-        for (id, reason) in &removed.kept {
+        for (id, reason) in removed.kept.iter().chain(&removed.released) {
             note(format!("{} {id} stays: it {reason}", Paint::stderr().yellow("kept")));
         }
         if !removed.known && removed.deleted.is_empty() {
@@ -388,7 +387,7 @@ pub fn down(root: &Path, args: &Down) -> Result<(), Failure> {
         let left = if stays == 0 {
             String::new()
         } else {
-            format!(", {} {} (--all deletes what is not marked to be kept, data too)", counted(stays, "object"), if stays == 1 { "stays" } else { "stay" })
+            format!(", {} {} (--all deletes it, data too)", counted(stays, "object"), if stays == 1 { "stays" } else { "stay" })
         };
         say(format!("{} deleted{left}", counted(removed.deleted.len(), "object")));
         Ok(())
