@@ -105,7 +105,7 @@ async fn complaint_03_custom_resources_are_pruned_when_their_kind_has_left_the_p
     assert!(store.lock().unwrap().contains_key("w"));
     // Nothing of the kind is in the plan: what it is called in a path only the inventory knows.
     let left = plan(vec![map]);
-    assert_eq!(asked(&client, &left).await.pruned, [widget.id.clone()]);
+    assert_eq!(asked(&client, &left).await.pruned, std::slice::from_ref(&widget.id));
     assert_eq!(apply(&client, &left).await.unwrap().pruned, [widget.id]);
     assert!(store.lock().unwrap().is_empty());
     assert!(asked(&client, &left).await.unchanged());

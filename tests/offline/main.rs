@@ -1,7 +1,7 @@
 //! What a plan says without a cluster is what strake's own cluster then does: over every manifest in the repository, and over edits of them.
 //! The cluster is the real API code over a state in memory; it needs neither root nor a network.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say aloud what they skip")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod corpora;
 mod edits;
@@ -131,8 +131,11 @@ async fn is_as_said(client: &Client, said: &Report, plan: &DeployPlan, what: &st
     }
 }
 
+/// A field with its value before and after.
+type Field = (String, Option<Value>, Option<Value>);
+
 /// The actions with their fields, without those that only a server knows.
-fn told(report: &Report, plan: &DeployPlan) -> Vec<(ObjectId, Action, Vec<(String, Option<Value>, Option<Value>)>)> {
+fn told(report: &Report, plan: &DeployPlan) -> Vec<(ObjectId, Action, Vec<Field>)> {
     let Review { changes, .. } = review(plan, report, Header::default());
     let mut told: Vec<_> = changes
         .into_iter()
