@@ -113,6 +113,7 @@ fn a_commit_becomes_a_running_pod_and_kubectl_sees_it() {
     // What kubectl writes is heeded; what is wrong is refused with the field.
     world.kubectl(&["patch", "sync", "shop", "--type", "merge", "-p", r#"{"spec":{"suspend":true}}"#]).ok();
     world.kubectl(&["annotate", "sync", "shop", "strake.dev/sync-requested-at=x"]).ok();
+    assert_eq!(world.get("sync", "shop")["spec"]["prune"], true, "defaults are filled in");
     let refused = world.kubectl(&["patch", "sync", "shop", "--type", "merge", "-p", r#"{"spec":{"interval":"often"}}"#]);
     assert!(refused.code != 0 && refused.stderr.contains("spec.interval"), "{refused:?}");
     let unknown = world.kubectl(&["patch", "sync", "shop", "--type", "merge", "-p", r#"{"spec":{"branch":"main"}}"#, "--field-manager", "x"]);
@@ -412,7 +413,8 @@ fn a_webhook_is_heeded_at_once_and_a_forged_one_is_refused() {
     assert_eq!(curl(&world, &["X-Gitea-Event: push", &format!("X-Gitea-Signature: {bad}")], body), "401");
     assert_eq!(curl(&world, &[], body), "400");
     assert_eq!(status(&world, "shop")["status"]["lastAppliedRevision"], last.as_str(), "nobody was heeded");
-    world.strake(&["sync", "now", "shop", "--wait"]).ok();
+    let ran = world.strake(&["sync", "now", "shop", "--wait"]).ok();
+    assert!(ran.stdout.contains(&next[..12]), "it waits for the newest commit: {}", ran.stdout);
     runs(&world, "shop", &next);
     assert!(!world.server_log().contains("s3cret"));
     drop(server);

@@ -29,8 +29,17 @@ pub fn apply(object: &mut Value, kind: &KindInfo) {
         ("", "Secret") => secret(root),
         ("", "Namespace") => namespace(root),
         ("discovery.k8s.io", "EndpointSlice") => endpoint_slice(root),
+        ("strake.dev", "Sync") => sync(root),
         _ => {}
     }
+}
+
+fn sync(root: &mut Map<String, Value>) {
+    let Some(Value::Object(spec)) = root.get_mut("spec") else { return };
+    fill_zero(spec, "path", ".");
+    fill_zero(spec, "interval", "1m");
+    fill_zero(spec, "timeout", "5m");
+    fill(spec, "prune", true);
 }
 
 /// Turns what can only be written into what is stored: a Secret's `stringData` becomes entries of `data`, which win. To be called on what a client sends before

@@ -316,6 +316,8 @@ fn asked(facts: &Facts<'_>, answer: Result<Refs, Trouble>, status: &mut Status, 
     };
     if status.settled(&head.commit, facts.generation) {
         status.well(&head, "runs", now);
+    } else if forced || status.failing_since.is_none() {
+        status.set("Ready", "Unknown", "Progressing", &format!("{} is next", head.shown()), now);
     } else if is_of_the_way(status) {
         // What was wrong before the way was: the commit that does not work, or nothing.
         match status.history.first().filter(|last| last.failed() && last.revision == head.commit).cloned() {

@@ -19,7 +19,11 @@ fn a_commit_runs_once_and_the_next_one_follows() {
     assert_eq!(world.ready().1, "main@aaaaaaaaaaaa runs: 1 created");
     assert_eq!(world.wait(), ["ask"], "nothing new");
     world.refs = Ok(refs('b', &[]));
-    assert_eq!(world.wait(), ["ask", "fetch", "deploy"]);
+    // Who waits for the newest commit is not told that all is well before it runs.
+    world.request = Some("now".to_owned());
+    assert_eq!(world.step(), Some("ask"));
+    assert!(!world.status.is_ready() && world.ready().1 == "main@bbbbbbbbbbbb is next");
+    assert_eq!(world.settle(), ["fetch", "deploy"]);
     assert_eq!(world.status.last_applied_revision, Some(id('b')));
     let history: Vec<&str> = world.status.history.iter().map(|entry| &entry.revision[..1]).collect();
     assert_eq!(history, ["b", "a"]);
