@@ -586,3 +586,35 @@ fn each_forge_is_told_how_a_commit_fares() {
     drop(server);
     world.stop();
 }
+
+/// What an image's tag means changes by a commit that changes the lock file, never by itself.
+#[test]
+fn images_are_those_of_the_lock_file() {
+    needs!("git", "busybox");
+    let world = World::with_busybox();
+    let base = |text: &str| {
+        world.write("base/etc/marker", text);
+        world.strake(&["image", "import", "base", "busybox:1"]).ok();
+    };
+    base("old");
+    let manifest = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      containers: [{name: web, image: web, command: [sh, -c, 'cat /etc/marker /text; exec sleep 100000']}]\n";
+    world.write("work/shop/deploy/web.yaml", manifest);
+    world.write("work/shop/deploy/web/Dockerfile", "FROM busybox:1\nCOPY text /text\n");
+    world.write("work/shop/deploy/web/text", "first\n");
+    world.strake(&["image", "lock", "--offline", "work/shop/deploy"]).ok();
+    repository(&world, "shop", "git add -A; git commit -qm one");
+    let server = Server::git(&world);
+    world.strake(&["sync", URL, "--ref", "main", "--path", "deploy/", "--interval", "1s", "--wait"]).ok();
+    let says = |words: &str| until(PATIENCE, || world.strake(&["logs", "deployment/web"]).stdout.contains(words));
+    assert!(says("oldfirst"));
+    base("new");
+    let second = push(&world, "shop", "echo second > deploy/web/text");
+    runs(&world, "shop", &second);
+    assert!(says("oldsecond"), "the tag means something else now, and the lock file does not say so");
+    world.strake(&["image", "lock", "--offline", "work/shop/deploy"]).ok();
+    let third = push(&world, "shop", ":");
+    runs(&world, "shop", &third);
+    assert!(says("newsecond"));
+    drop(server);
+    world.stop();
+}
