@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use strake_tests::{World, find, until};
 
 /// Names the root file system that peers are taken from, where the machine's own are older than what people use.
@@ -192,7 +193,7 @@ impl<'w> Docker<'w> {
     }
 
     fn client(&self, args: &[&str]) -> Command {
-        let mut command = self.place.command("docker");
+        let mut command = self.place.command("/usr/bin/docker");
         command.args(["-H", &self.socket]).args(args).env("DOCKER_BUILDKIT", "1").stderr(Stdio::piped());
         command
     }
@@ -252,8 +253,13 @@ impl<'w> Buildah<'w> {
         let said = place.command("buildah").arg("--version").output().map_err(|error| error.to_string())?;
         let version = String::from_utf8_lossy(&said.stdout).split_whitespace().nth(2).unwrap_or_default().to_owned();
         let buildah = Buildah { place: place.clone(), version, state: dir.join("buildah") };
-        // Raising hard limits is not allowed everywhere: none are asked for.
-        let config = "[containers]\ndefault_ulimits = []\n[engine]\nruntime = \"runc\"\n";
+        // Raising hard limits is not allowed everywhere: those that are in force are asked for.
+        let limits = [("nproc", Resource::Nproc), ("nofile", Resource::Nofile)].map(|(name, resource)| {
+            let limit = getrlimit(resource);
+            limit.current.zip(limit.maximum).map(|(soft, hard)| format!("\"{name}={soft}:{hard}\""))
+        });
+        let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let config = format!("[containers]\ndefault_ulimits = [{limits}]\n[engine]\nruntime = \"runc\"\n");
         std::fs::write(dir.join("containers.conf"), config).map_err(|error| error.to_string())?;
         let mut sources = vec![(bases.busybox.clone(), "busybox:latest")];
         sources.extend(bases.debian.clone().map(|debian| (debian, "debian:bookworm-slim")));
