@@ -73,7 +73,7 @@ pub enum Command {
     /// Follow a git repository: build, apply and report each new commit
     Sync(Box<Sync>),
     /// Builds and applies one commit for a sync
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  strake sync REPO            starts it for each commit")]
     SyncWorker,
     /// Run the cluster in the foreground
     Serve(Serve),
