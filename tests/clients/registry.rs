@@ -196,6 +196,42 @@ fn a_lock_holds_builds_and_manifests_and_offline_asks_nobody() {
     world.nothing_left();
 }
 
+/// One commit holds what every tag means, the choice is the same each time, and a tag that moves changes nothing before somebody writes the lock again.
+#[test]
+fn complaint_16_a_tag_that_moves_changes_nothing_until_the_lock_is_written_again() {
+    needs!();
+    let world = World::new();
+    let registry = Registry::start(&world, &[]);
+    for name in ["tool:1", "other:1"] {
+        image(&registry, name, "first");
+    }
+    let pod = |name: &str, image: &str| {
+        format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n")
+    };
+    world.write("app/pods.yaml", pod("a", "127.0.0.1:5000/tool:1") + &pod("b", "127.0.0.1:5000/other:1"));
+    let manifests = std::fs::read_to_string(world.path("app/pods.yaml")).expect("manifests");
+    world.strake(&["image", "lock", "app"]).ok();
+    let lock = || std::fs::read_to_string(world.path("app/strake.lock")).expect("a lock file");
+    let plan = || world.strake(&["plan", "app", "--empty", "--locked", "-o", "json"]).stdout;
+    let (first, planned) = (lock(), plan());
+    assert!(planned.contains("127.0.0.1:5000/tool:1@sha256:") && planned.contains("127.0.0.1:5000/other:1@sha256:"), "{planned}");
+    for _ in 0..3 {
+        world.strake(&["image", "lock", "app"]).ok();
+        assert_eq!(lock(), first, "the same tags give the same file");
+    }
+    image(&registry, "tool:1", "second");
+    assert_eq!(plan(), planned, "what was locked stays");
+    world.strake(&["image", "lock", "--check", "app"]).fails(1, "is not what the tags mean now");
+    world.strake(&["image", "lock", "app"]).ok();
+    let moved: Vec<(String, String)> =
+        first.lines().map(str::to_owned).zip(lock().lines().map(str::to_owned)).filter(|(before, after)| before != after).collect();
+    assert!(matches!(&moved[..], [(line, _)] if line.contains("tool:1")), "one line of one file is the whole change: {moved:?}");
+    assert_ne!(plan(), planned);
+    assert_eq!(std::fs::read_to_string(world.path("app/pods.yaml")).expect("manifests"), manifests, "no manifest is ever written by it");
+    drop(registry);
+    world.nothing_left();
+}
+
 #[test]
 fn a_pull_and_a_push_that_are_killed_leave_a_sound_store_and_go_on() {
     needs!();

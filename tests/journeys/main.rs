@@ -4,6 +4,7 @@ mod bake;
 mod ci;
 mod build;
 mod cluster;
+mod complaints;
 mod confine;
 mod contexts;
 mod copies;
