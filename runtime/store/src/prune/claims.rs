@@ -9,6 +9,7 @@ use super::Reason;
 use super::usage::{Found, What};
 use crate::error::Result;
 use crate::image::{descriptor, digest_of, name_of};
+use crate::pins::Pin;
 use crate::store::Store;
 
 /// One reason to keep some items.
@@ -116,7 +117,7 @@ impl Known<'_> {
 
     /// What somebody may go back to; what is not here keeps nothing.
     fn pins(&self, claims: &mut Vec<Claim>) -> Result<()> {
-        for (by, digest) in self.store.pins()? {
+        for Pin { why: by, digest, .. } in self.store.pins()? {
             let Some(size_bytes) = self.store.size(&digest) else { continue };
             // Looked at as an index, which a manifest is found not to be; the other way round it is not looked at.
             let (items, _) = self.image(&descriptor(MediaType::ImageIndex, &digest, size_bytes)?);
