@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod consent;
 mod corpora;
 mod edits;
 mod foreign;

@@ -51,12 +51,16 @@ pub struct Options {
     pub wait: Option<Duration>,
     /// How long another apply of the same set may take to end before this one gives up.
     pub lock_wait: Duration,
+    /// Hold the set's lock meanwhile. Without it nothing keeps two applies of a set apart: for who may not write Leases.
+    pub lock: bool,
     /// Which failures are tolerated before an object counts as lost.
     pub policy: Policy,
     /// Tell what containers that are starting write.
     pub logs: bool,
     /// Ends the apply when it becomes true.
     pub stop: Option<watch::Receiver<bool>>,
+    /// Leave hooks as they are: on the way back no migration of then is run.
+    pub skip_hooks: bool,
     /// What is written into the set's history; `None` writes nothing.
     pub note: Option<crate::Note>,
 }
@@ -75,9 +79,11 @@ impl Default for Options {
             lock_wait: Duration::from_secs(600),
             policy: Policy::default(),
             logs: false,
+            lock: true,
             stop: None,
             note: None,
         }
+            skip_hooks: false,
     }
 }
 
@@ -261,9 +267,8 @@ impl<'a> Applier<'a> {
 
     pub(crate) async fn object(&self, change: &Change, dry_run: bool) -> Result<Applied, ApplyError> {
         let id = &change.id;
-        let resource = resource(id);
         let refused = |source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source };
-        let live = self.client.get(&resource, namespace(id), &id.name).await.map_err(refused)?;
+        let live = self.staying(change, dry_run).await?;
         self.claimed(change, live.as_ref()).await?;
         let wanted = predict::wanted(change, &self.set_id());
         let Sent { result, left } = self.send(change, live.as_ref(), &wanted, dry_run).await?;
@@ -274,7 +279,7 @@ impl<'a> Applier<'a> {
         let after = match result {
             Ok(after) => after,
             // It would have to be deleted and made anew.
-            Err(error) if live.is_some() && !immutable(&error).is_empty() && (dry_run || self.options.replace || is_run_anew(change)) => {
+            Err(error) if live.is_some() && !immutable(&error).is_empty() && (dry_run || self.options.replace || self.is_run_anew(change, live.as_ref())) => {
                 fixed = immutable(&error);
                 if dry_run { predict(None, &wanted).after } else { self.replace(change, live.as_ref(), &wanted).await? }
             }
@@ -283,6 +288,8 @@ impl<'a> Applier<'a> {
             Err(error) => return Err(refused(error)),
         };
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+            // What is being deleted answers for what will be made after it.
+            Err(error) if dry_run && live.is_none() && (error.is_conflict() || !immutable(&error).is_empty()) => predict(None, &wanted).after,
         let mut found = if dry_run { changes(live.as_ref(), &after, self.hiding(), &change.sensitive) } else { Vec::new() };
         forces(&mut found, &fixed);
         let outcome = match &live {
@@ -297,6 +304,36 @@ impl<'a> Applier<'a> {
     /// Deletes the object that was looked at, waits until it is gone, and makes the wanted one.
     pub(crate) async fn replace(&self, change: &Change, live: Option<&Value>, wanted: &Value) -> Result<Value, ApplyError> {
         let (id, resource) = (&change.id, resource(&change.id));
+    /// The object as the cluster has it and will go on having it. What is being deleted takes what is applied to it and goes all the same: it counts as gone, and its end is waited for.
+    async fn staying(&self, change: &Change, dry_run: bool) -> Result<Option<Value>, ApplyError> {
+        let (id, resource) = (&change.id, resource(&change.id));
+        let limit = self.options.wait.unwrap_or(REPLACE);
+        let end = tokio::time::Instant::now() + limit;
+        let mut told = false;
+        loop {
+            let live = self.client.get(&resource, namespace(id), &id.name).await;
+            let live = live.map_err(|source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source })?;
+            if live.as_ref().is_none_or(|live| live["metadata"]["deletionTimestamp"].is_null()) {
+                return Ok(live);
+            }
+            if dry_run {
+                return Ok(None);
+            }
+            if tokio::time::Instant::now() > end {
+                return Err(ApplyError::Lingering { objects: format!("{id}, which somebody has deleted"), seconds: limit.as_secs() });
+            }
+            if !std::mem::replace(&mut told, true) {
+                (self.events)(Event::Waiting { id: id.clone(), reason: "one of this name is being deleted, and made anew when it is gone".to_owned() });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What is made anew without being asked when it cannot be changed: a Job of the set holds nothing but its own past.
+    fn is_run_anew(&self, change: &Change, live: Option<&Value>) -> bool {
+        change.id.kind == "Job" && change.id.group == "batch" && (self.options.adopt || live.and_then(inventory::set_of) == Some(self.set_id().as_str()))
+    }
+
         let refused = |source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source };
         if let Some(live) = live {
             self.noted(|journal| journal.replacing.push(journal::key(id))).await?;
@@ -355,7 +392,3 @@ pub(crate) fn is_runnable(id: &ObjectId) -> bool {
     matches!((id.group.as_str(), id.kind.as_str()), ("batch", "Job") | ("", "Pod"))
 }
 
-/// What is made anew without being asked when it cannot be changed: a Job holds nothing but its own past.
-fn is_run_anew(change: &Change) -> bool {
-    change.id.kind == "Job" && change.id.group == "batch"
-}

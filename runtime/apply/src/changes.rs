@@ -295,6 +295,13 @@ mod tests {
         };
         let found = plain(Some(&service(1)), &service(2));
         assert_eq!(found.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["spec.ports[53/UDP].targetPort"]);
+        // So are their owners.
+        let port = |protocol: &str| format!("k:{{\"port\":53,\"protocol\":\"{protocol}\"}}");
+        let entry = |manager: &str, protocol: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:ports": {port(protocol): {"f:targetPort": {}}}}}});
+        let mut live = service(1);
+        live["metadata"]["managedFields"] = json!([entry("of-tcp", "TCP"), entry("of-udp", "UDP")]);
+        let found = plain(Some(&live), &service(2));
+        assert_eq!(found[0].owner.as_ref().map(|owner| owner.manager.as_str()), Some("of-udp"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::journal::{self, HookAction, HookRecord, JOURNAL, Journal, Occasion, S
 use crate::lock::{Held, Lock};
 use crate::prune::Orphans;
 use crate::schedule::Schedule;
-use crate::{Applied, Applier, ApplyError, Blame, Event, Outcome, Removed, Report};
+use crate::{Applied, Applier, ApplyError, Blame, Event, Outcome, Refused, Removed, Report};
 
 /// The field manager of the journal: what is applied beside it does not touch it.
 const JOURNAL_MANAGER: &str = "strake-journal";
@@ -112,6 +112,9 @@ impl Applier<'_> {
     }
 
     /// Comes back when somebody wants it to end.
+        if !self.options.lock {
+            return Ok(Lock::without(self.client, &self.plan.set, &self.plan.namespace));
+        }
     async fn stopped(&self) {
         if let Some(mut stop) = self.options.stop.clone()
             && stop.wait_for(|stop| *stop).await.is_ok()
@@ -210,7 +213,13 @@ impl Applier<'_> {
         for (change, applied) in self.plan.changes.iter().zip(&mut report.applied) {
             let Some(hook) = change.hook else { continue };
             let record = journal.hooks.get(&journal::key(&change.id));
-            match journal::decide(hook, &journal::digest(&change.object), record, occasion, applied.before.as_ref()) {
+            let action = self.decide(hook, &journal::digest(&change.object), record, occasion, applied.before.as_ref());
+            if action == HookAction::Run
+                && let Err(error) = self.may_run(change, applied.before.as_ref())
+            {
+                refused.push(Refused { id: Some(change.id.clone()), origin: change.origin.clone(), message: error.to_string() });
+            }
+            match action {
                 HookAction::Leave => {
                     applied.outcome = Outcome::Unchanged;
                     applied.changes.clear();
@@ -236,6 +245,7 @@ impl Applier<'_> {
         let name = inventory::parent_name(&self.plan.set);
         let patch = Patch::Merge(json!({"metadata": {"annotations": {JOURNAL: text}}}));
         let sent = self.client.patch(&Resource::SECRETS, Some(&self.plan.namespace), &name, &patch, None, &WriteParams::manager(JOURNAL_MANAGER)).await;
+        report.refused.extend(refused);
         sent.map_err(|source| ApplyError::Refused { object: format!("the journal of secret/{name}"), origin: "strake".to_owned(), source })?;
         Ok(())
     }
@@ -270,7 +280,8 @@ impl Applier<'_> {
             if status == Status::Done {
                 journal.installed = true;
                 journal.replacing.clear();
-                journal.hooks.retain(|key, _| known.contains(key));
+                // What was left alone is not run again by the next apply that has it.
+                journal.hooks.retain(|key, _| self.options.skip_hooks || known.contains(key));
             }
         });
         if let Err(error) = closed.await {
@@ -409,7 +420,7 @@ impl Applier<'_> {
             origin: change.origin.clone(),
             left: Vec::new(),
         };
-        match (journal::decide(hook, &digest, record.as_ref(), occasion, live.as_ref()), &live) {
+        match (self.decide(hook, &digest, record.as_ref(), occasion, live.as_ref()), &live) {
             (HookAction::Leave, live) => Ok((applied(Outcome::Unchanged, live.as_ref().unwrap_or(&change.object)), true)),
             (HookAction::Follow, Some(live)) => Ok((applied(Outcome::Configured, live), false)),
             (HookAction::Run | HookAction::Follow, live) => {
@@ -419,9 +430,7 @@ impl Applier<'_> {
                     journal.hooks.insert(key, HookRecord { digest, status: Status::Running, before });
                 })
                 .await?;
-                // What belongs to another set is not ours to delete: applying it is refused.
-                let is_ours = |live: &&Value| inventory::set_of(live).is_none_or(|set| set == self.set_id());
-                if let Some(live) = live.as_ref().filter(|_| is_runnable(id)).filter(is_ours) {
+                if let Some(live) = live.as_ref().filter(|_| is_runnable(id)) {
                     self.remove(id, live).await?;
                 }
                 (self.events)(Event::Hook { id: id.clone() });
@@ -447,6 +456,10 @@ impl Applier<'_> {
     }
 
     /// Deletes hooks that do not want to stay.
+    fn decide(&self, hook: Hook, digest: &str, past: Option<&HookRecord>, occasion: Occasion, live: Option<&Value>) -> HookAction {
+        if self.options.skip_hooks { HookAction::Leave } else { journal::decide(hook, digest, past, occasion, live) }
+    }
+
     async fn clear_hooks(&self, ended: &Ended) -> Result<(), ApplyError> {
         let hooks = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|journal| journal.hooks.clone()).unwrap_or_default();
         for (place, applied) in &ended.done {
@@ -470,6 +483,9 @@ impl Applier<'_> {
             for external in &change.external {
                 self.outside(change, &external.id).await?;
             }
+                // Before anything is written or deleted: whose it is.
+                self.claimed(change, live.as_ref()).await?;
+                self.may_run(change, live.as_ref())?;
         }
         Ok(())
     }
@@ -485,6 +501,15 @@ impl Applier<'_> {
         let mut said = String::new();
         for external in change.external.iter().filter(|external| external.state != Wanted::Present) {
             loop {
+    /// Whether a hook may be run where this stands in its place: what runs to an end is deleted before it is run again.
+    fn may_run(&self, change: &Change, live: Option<&Value>) -> Result<(), ApplyError> {
+        let ours = |live: &Value| inventory::set_of(live) == Some(self.set_id().as_str());
+        match live.filter(|live| is_runnable(&change.id) && !self.options.adopt && !ours(live)) {
+            Some(_) => Err(ApplyError::NotOfTheSet { object: change.id.to_string(), origin: change.origin.clone() }),
+            None => Ok(()),
+        }
+    }
+
                 let object = self.outside(change, &external.id).await?;
                 let reason = match crate::wait::reaching(health(&object), &object, external.state) {
                     state if state.is_settled() => break,

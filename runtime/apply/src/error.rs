@@ -26,6 +26,9 @@ pub enum ApplyError {
     /// Another tool has the object, and would undo what is done here.
     #[error("{object} ({origin}) belongs to {owner}: leave it out here, or take the object over with --adopt and out of there")]
     Claimed { object: String, origin: String, owner: String },
+    /// Running a hook would delete something that the set has not made.
+    #[error("{object} ({origin}) exists, and this set has not made it: the hook would delete it to run. Give the hook another name, delete it, or say --adopt")]
+    NotOfTheSet { object: String, origin: String },
     /// Others own fields that would change, and nobody has said whose they are.
     #[error(
         "{object} ({origin}) has fields that others own with another value:{}\n  leave them out of the manifest, name them in its annotation strake.dev/leave-fields or strake.dev/take-fields, or take all of them with --force-conflicts",
@@ -72,6 +75,17 @@ pub enum ApplyError {
     /// Somebody ended it.
     #[error("interrupted")]
     Interrupted,
+    /// The account may not take the lock.
+    #[error(
+        "the lock of set `{set}`, lease/{lease} in {namespace}, is refused to this account: allow it the verbs get, create, update and delete on leases in the API group coordination.k8s.io in namespace {namespace}, or say --no-lock when nobody else applies the set at the same time"
+    )]
+    LockForbidden {
+        set: String,
+        lease: String,
+        namespace: String,
+        #[source]
+        source: ClientError,
+    },
     /// The inventory's name is taken by something else.
     #[error("secret {0} exists and is not an inventory of strake: choose another name with --set, or delete it")]
     ForeignInventory(String),

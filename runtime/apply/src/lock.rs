@@ -25,6 +25,8 @@ const CONFIRMED: Duration = Duration::from_secs(6);
 const LOOK: Duration = Duration::from_millis(300);
 /// How long the last request of a holder may take.
 const RELEASE: Duration = Duration::from_secs(3);
+/// The HTTP status of what an account may not do.
+const FORBIDDEN: u16 = 403;
 const HOLDER: &str = "strake.dev/holder";
 
 /// Who holds a lock, precisely enough to find out whether it still runs.
@@ -154,6 +156,8 @@ pub(crate) struct Lock<'a> {
     /// Grows with each holder.
     pub(crate) token: i64,
     last: Mutex<Last>,
+    /// False for one that nobody has taken: the apply goes on without.
+    taken: bool,
 }
 
 /// The last sign of life that the cluster has taken.
@@ -193,10 +197,16 @@ fn lease(set: &str, namespace: &str, holder: &Holder, since: &str, token: i64, v
 }
 
 impl<'a> Lock<'a> {
+    /// None at all: for who may not write Leases. It is never lost, and keeps nobody out.
+    pub(crate) fn without(client: &'a Client, set: &'a str, namespace: &'a str) -> Self {
+        let last = Mutex::new(Last { version: String::new(), at: Instant::now() });
+        Lock { client, set, namespace, holder: Holder::default(), since: String::new(), token: 0, last, taken: false }
+    }
+
     /// Takes the lock of a set; waits for another holder as long as `patience`, and tells each that it waits for.
     ///
     /// # Errors
-    /// [`ApplyError::Locked`] when it is still held then.
+    /// [`ApplyError::Locked`] when it is still held then; [`ApplyError::LockForbidden`] when the account may not have it.
     pub(crate) async fn take(
         client: &'a Client,
         set: &'a str,
@@ -206,7 +216,10 @@ impl<'a> Lock<'a> {
     ) -> Result<Self, ApplyError> {
         let began = Instant::now();
         let holder = Holder::own();
-        let failed = |source| ApplyError::Refused { object: format!("the lock lease/{}", name(set)), origin: "strake".to_owned(), source };
+        let failed = |source: ClientError| match source.status().map(|status| status.code) {
+            Some(FORBIDDEN) => ApplyError::LockForbidden { set: set.to_owned(), lease: name(set), namespace: namespace.to_owned(), source },
+            _ => ApplyError::Refused { object: format!("the lock lease/{}", name(set)), origin: "strake".to_owned(), source },
+        };
         let mut known: Option<(String, Instant)> = None;
         let mut told: Option<Held> = None;
         loop {
@@ -243,7 +256,7 @@ impl<'a> Lock<'a> {
             match sent {
                 Ok(taken) => {
                     let last = Mutex::new(Last { version: read(&taken).version, at: Instant::now() });
-                    return Ok(Lock { client, set, namespace, holder, since, token, last });
+                    return Ok(Lock { client, set, namespace, holder, since, token, last, taken: true });
                 }
                 // Somebody was faster; or it was deleted meanwhile.
                 Err(error) if error.is_conflict() || error.is_already_exists() || (found.is_some() && error.is_not_found()) => {}
@@ -281,6 +294,9 @@ impl<'a> Lock<'a> {
 
     /// Keeps the lock, and returns when it is lost.
     pub(crate) async fn keep(&self) {
+        if !self.taken {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(HEARTBEAT).await;
             match self.renew().await {
@@ -298,12 +314,15 @@ impl<'a> Lock<'a> {
     /// # Errors
     /// [`ApplyError::LockLost`] when we were held up for so long that somebody else may have it.
     pub(crate) async fn check(&self) -> Result<(), ApplyError> {
-        let fresh = self.last().at.elapsed() < LASTS - HEARTBEAT;
+        let fresh = !self.taken || self.last().at.elapsed() < LASTS - HEARTBEAT;
         if fresh || self.renew().await.unwrap_or(false) { Ok(()) } else { Err(ApplyError::LockLost(self.set.to_owned())) }
     }
 
     /// Gives it back. What cannot be told to the cluster is found out by the next who wants it.
     pub(crate) async fn release(self) {
+        if !self.taken {
+            return;
+        }
         let mut free = lease(self.set, self.namespace, &self.holder, &self.since, self.token, Some(&self.last().version));
         free["spec"]["holderIdentity"] = "".into();
         free["metadata"]["annotations"] = json!({});
@@ -314,6 +333,9 @@ impl<'a> Lock<'a> {
 
     /// Gives it back for ever: the set is gone.
     pub(crate) async fn remove(self) {
+        if !self.taken {
+            return;
+        }
         let sent = async { self.client.delete(&Resource::LEASES, Some(self.namespace), &name(self.set), &DeleteParams::default()).await };
         let _ = tokio::time::timeout(RELEASE, sent).await;
     }

@@ -10,7 +10,7 @@ use strake_plan::ObjectId;
 
 use crate::applier::{CONCURRENCY, MANAGER, namespace, resource};
 use crate::inventory::{self, Member, MemberKey, Scope};
-use crate::{Applier, ApplyError, Event, Refused, Report};
+use crate::{Applier, ApplyError, Event, Refused, Report, journal};
 
 /// Deletions beyond this share of the set (and more than [`FREE_DELETIONS`]) need consent.
 const MASS_DELETE_PERCENT: usize = 30;
@@ -67,6 +67,8 @@ pub struct Circumstances {
     pub confirmed: BTreeSet<String>,
     /// ConfigMaps and Secrets that pods and older generations of them use: `kind/namespace/name`, with by what.
     pub used: BTreeMap<String, String>,
+    /// Hooks stay.
+    pub skip_hooks: bool,
 }
 
 /// What becomes of a member that left the plan: `recorded` is what the inventory knows of it, `object` what is there.
@@ -95,6 +97,9 @@ pub fn fate(recorded: &Member, id: &ObjectId, object: &Value, around: &Circumsta
     let managers: Vec<&str> = metadata["managedFields"].as_array().into_iter().flatten().filter_map(|entry| entry["manager"].as_str()).collect();
     if !managers.is_empty() && !managers.contains(&MANAGER) {
         return Fate::Release(format!("is managed by {} now", managers.join(", ")));
+    }
+    if around.skip_hooks && metadata["annotations"][journal::DIGEST].is_string() {
+        return Fate::Protected("is a hook: the way back neither runs nor deletes it".to_owned());
     }
     if id.kind == "Namespace" && around.inhabited.contains(&id.name) {
         return Fate::Protected("holds objects of the set".to_owned());
@@ -169,6 +174,7 @@ impl Applier<'_> {
             confirmed: self.options.confirmed.iter().cloned().collect(),
             used: BTreeMap::new(),
         };
+            skip_hooks: self.options.skip_hooks,
         let namespaces: BTreeSet<&str> = found.iter().filter(|(orphan, _)| is_generation(&orphan.id)).map(|(orphan, _)| orphan.id.namespace.as_str()).collect();
         for namespace in namespaces {
             self.users(namespace, &mut around.used).await?;
@@ -454,6 +460,15 @@ mod tests {
         assert!(!is_generation(&id("ConfigMap", "settings-production")) && !is_generation(&id("Deployment", "web-7f2c8b4kkd")));
         let used = BTreeMap::from([("ConfigMap/n/settings-7f2c8b4kkd".to_owned(), "replicaset/web-1".to_owned())]);
         let around = Circumstances { used, ..around() };
+    #[test]
+    fn the_way_back_leaves_hooks_alone() {
+        let hook = json!({"metadata": {"annotations": {journal::DIGEST: "a"}}});
+        let back = Circumstances { skip_hooks: true, ..around() };
+        assert!(matches!(of("Job", "migrate", &hook, &back), Fate::Protected(reason) if reason.contains("is a hook")));
+        assert_eq!(of("Job", "migrate", &hook, &around()), Fate::Delete, "any other apply deletes what left the directory");
+        assert_eq!(of("Job", "plain", &json!({}), &back), Fate::Delete);
+    }
+
         assert_eq!(of("ConfigMap", "settings-7f2c8b4kkd", &json!({}), &around), Fate::Protected("is used by replicaset/web-1".into()));
         assert_eq!(of("ConfigMap", "settings-2222222222", &json!({}), &around), Fate::Delete);
         let spec = json!({

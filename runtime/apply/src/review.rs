@@ -37,6 +37,9 @@ pub struct Review {
     /// Every object was looked at: nothing is missing here that an apply would do.
     #[serde(default)]
     pub complete: bool,
+    /// The key of its hashes, for showing more with the same; never written.
+    #[serde(skip)]
+    pub key: Option<Key>,
 }
 
 /// Something to know of, with its place.
@@ -319,7 +322,7 @@ pub fn review(plan: &DeployPlan, report: &Report, header: Header) -> Review {
         inventory.generation = report.generation;
     }
     let mut review =
-        Review { format_version: FORMAT_VERSION, header, summary, changes, warnings: warnings.collect(), errors, applyable: false, complete: false };
+        Review { format_version: FORMAT_VERSION, header, summary, changes, warnings: warnings.collect(), errors, applyable: false, complete: false, key: report.key.clone() };
     review.applyable = review.errors.is_empty() && !review.unchanged();
     review.complete = review.errors.is_empty();
     review
