@@ -57,6 +57,45 @@ fn the_example_builds_a_matrix_on_a_linked_base() {
     world.nothing_left();
 }
 
+/// What each target's cache makes unnecessary in an empty store: its own steps, and nobody else's.
+#[test]
+fn each_target_writes_a_cache_of_its_own_steps() {
+    let world = World::new();
+    let dockerfile = |name: &str| format!("FROM scratch AS stage\nCOPY {name} /stage-{name}\nFROM scratch\nCOPY --from=stage /stage-{name} /{name}\n");
+    for name in ["a", "b"] {
+        world.write(&format!("ctx/{name}"), name);
+        world.write(&format!("Dockerfile.{name}"), dockerfile(name));
+    }
+    world.write(
+        "docker-bake.hcl",
+        r#"
+target "each" {
+  matrix     = { t = ["a", "b"] }
+  name       = t
+  context    = "ctx"
+  dockerfile = "../Dockerfile.${t}"
+  cache-to   = ["type=local,dest=cache/${t},mode=${t == "a" ? "max" : "min"},compression=zstd,compression-level=9"]
+}
+group "default" { targets = ["a", "b"] }
+"#,
+    );
+    world.strake(&["bake"]).ok();
+    let layers = |name: &str| {
+        let blobs = std::fs::read_dir(world.path(&format!("cache/{name}/blobs/sha256"))).expect("a layout");
+        let each = blobs.map(|blob| std::fs::read(blob.expect("a blob").path()).expect("read"));
+        each.filter(|bytes| bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])).count()
+    };
+    assert_eq!((layers("a"), layers("b")), (2, 1), "mode=max has the stage, mode=min the image alone");
+    for (cache, known, other) in [("a", "a", "b"), ("b", "b", "a")] {
+        let root = world.path(&format!("empty-{cache}")).display().to_string();
+        let from = format!("*.cache-from=type=local,src=cache/{cache}");
+        let built = world.strake(&["--root", &root, "bake", "--progress", "plain", "--set", &from, "--set", "*.cache-to="]).ok();
+        assert_eq!(ran(&built, &format!("COPY {known} /stage-{known}")), 0, "{}", built.stderr);
+        assert_eq!(ran(&built, &format!("COPY {other} /stage-{other}")), 1, "{}", built.stderr);
+    }
+    world.nothing_left();
+}
+
 #[test]
 fn attributes_of_targets_do_what_the_options_of_build_do() {
     needs!("busybox");

@@ -17,7 +17,7 @@ pub(crate) fn assemble(session: &Session<'_>, image: &Image) -> Result<BuiltImag
     let layers = chain.map_or(Ok(Vec::new()), |chain| session.store.layers(&chain))?;
     let mut config = configuration(image, &layers, session.source_date_epoch());
     // A base may carry one of its own, which says nothing about these layers.
-    config.inline_cache = session.options.inline_cache.then(|| image_records(session, image.step, layers.len()));
+    config.inline_cache = session.options.inline_cache.is_in(image.step).then(|| image_records(session, image.step, layers.len()));
     let stored = session.store.put_image(&config, &layers)?;
     for tag in &image.tags {
         session.store.tag(tag, &stored.descriptor)?;

@@ -13,7 +13,7 @@ use strake_solve::{Command, Core, Ending, Event, ImageIndex, Subject, on_event};
 use strake_store::Store;
 
 use crate::assemble::assemble;
-use crate::cache::{Broken, ImportedCache, Imports, KeyLock, StepRecord, Use, step_records};
+use crate::cache::{Broken, ImportedCache, Imports, InlineCache, KeyLock, StepRecord, Use, step_records};
 use crate::progress::{Progress, ProgressEvent};
 use crate::run::{AgentSocket, ID_PREFIX, RunFailure, Shell, empty_mounts, process_mark};
 use crate::session::{Dirs, Session};
@@ -40,8 +40,8 @@ pub struct BuildOptions {
     pub imports: Vec<ImportedCache>,
     /// Where what every step gave is added when a build has succeeded, for a build cache that travels.
     pub records: Option<Arc<Mutex<Vec<StepRecord>>>>,
-    /// Whether images carry the records of their own steps.
-    pub inline_cache: bool,
+    /// Which images carry the records of their own steps.
+    pub inline_cache: InlineCache,
     /// Size of every RUN's /dev/shm in bytes; 0 is what containers have, 64 MiB.
     pub shm_bytes: u64,
     /// The cgroup below which those of RUNs are made, without `..`; the top when `None`.

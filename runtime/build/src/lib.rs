@@ -28,8 +28,8 @@ mod tree;
 
 pub use builder::{BuildOptions, Builder, is_left_behind};
 pub use cache::{
-    BlobSource, CACHE_CONFIG_TYPE, CacheDocument, CacheDocumentError, CacheExport, CacheMount, CacheRecord, ExportError, ImportedCache, MountChoice,
-    PackedCache, StepRecord, pack_cache,
+    BlobSource, CACHE_CONFIG_TYPE, CacheDocument, CacheDocumentError, CacheExport, CacheMount, CacheRecord, ExportError, ImportedCache, InlineCache,
+    MountChoice, PackedCache, Share, StepRecord, pack_cache,
 };
 pub use cancel::{CancelFlag, OnCancel};
 pub use copy::{OwnerError, PlaceError, SelectError};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::Method;
 use strake_oci::{Descriptor, Digest};
-use strake_store::{Compression, Growth, PackedAll, Store, StoreError, Watcher, digest_of};
+use strake_store::{Growth, PackedAll, Packing, Store, StoreError, Watcher, digest_of};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
@@ -46,7 +46,7 @@ pub struct Pushed {
 #[derive(Clone, Debug, Default)]
 pub struct PushOptions {
     /// What layers are to have; `None` leaves those that were pulled as they came and packs the others with gzip.
-    pub compression: Option<Compression>,
+    pub compression: Option<Packing>,
     /// Where to and within which limits.
     pub limits: PullOptions,
 }

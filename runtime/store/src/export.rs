@@ -13,6 +13,7 @@ use crate::error::{Result, StoreError, reading, writing};
 use crate::growing::Watcher;
 use crate::image::{Image, MAX_DOCUMENT_BYTES, REF_NAME, descriptor, digest_of, encode, manifest_bytes};
 use crate::packed::PackedAll;
+use crate::packing::Packing;
 use crate::snapshot::Layer;
 use crate::store::Store;
 use crate::tape::header::{BLOCK, Entry, pad};
@@ -36,8 +37,8 @@ impl Store {
     /// An image that was pulled goes out as it came when its layers have the wanted compression. Otherwise layers are packed
     /// ([`Store::pack`]), and the same image gives the same bytes on any machine. An index goes out with everything that it lists. In the layout the image is named by its tag, with the full
     /// reference in the annotation `io.containerd.image.name`.
-    pub fn export_oci(&self, name: &str, destination: &Destination, compression: Compression) -> Result<Descriptor> {
-        self.export_oci_as(name, name, destination, compression, &BTreeMap::new())
+    pub fn export_oci(&self, name: &str, destination: &Destination, packing: impl Into<Packing>) -> Result<Descriptor> {
+        self.export_oci_as(name, name, destination, packing, &BTreeMap::new())
     }
 
     /// [`Store::export_oci`] of `content` under another name, with annotations on the entry that names it.
@@ -46,11 +47,11 @@ impl Store {
         content: &str,
         name: &str,
         destination: &Destination,
-        compression: Compression,
+        packing: impl Into<Packing>,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Descriptor> {
         let _lease = self.lease()?;
-        let parts = self.packed_all(content, Some(compression))?;
+        let parts = self.packed_all(content, Some(packing.into()))?;
         let entry = index_entry(parts.top().0, name, annotations)?;
         match destination {
             Destination::Directory(dir) => self.write_layout_dir(dir, entry, &parts)?,
@@ -80,17 +81,17 @@ impl Store {
     /// exist as files only are packed with gzip. Hold a lease ([`Store::lease`]) for as long as the blobs are read.
     pub fn packed(&self, name: &str, compression: Option<Compression>) -> Result<Packed> {
         let _lease = self.lease()?;
-        self.oci_parts(&self.image(name)?, compression, None)
+        self.oci_parts(&self.image(name)?, compression.map(Packing::usual), None)
     }
 
-    pub(crate) fn oci_parts(&self, image: &Image, compression: Option<Compression>, watcher: Option<&Watcher>) -> Result<Packed> {
+    pub(crate) fn oci_parts(&self, image: &Image, packing: Option<Packing>, watcher: Option<&Watcher>) -> Result<Packed> {
         let listed = image.manifest.layers();
         let as_wanted = |layer: &Descriptor| {
             let found = Compression::of_media_type(layer.media_type());
-            let good = compression.map_or(found.is_some(), |wanted| found == Some(wanted));
+            let good = packing.map_or(found.is_some(), |wanted| found == Some(wanted.compression));
             good && digest_of(layer).is_ok_and(|digest| self.has(&digest))
         };
-        let compression = compression.unwrap_or(Compression::Gzip);
+        let packing = packing.unwrap_or_default();
         if listed.iter().all(as_wanted) {
             let manifest = self.read(&image.digest()?, MAX_DOCUMENT_BYTES)?;
             return Ok(Packed { descriptor: image.descriptor.clone(), manifest, config: image.manifest.config().clone(), layers: listed.clone() });
@@ -99,7 +100,7 @@ impl Store {
             Some(chain) => self.layers(&chain)?,
             None => Vec::new(),
         };
-        let layers = known.iter().map(|layer| self.pack_watched(layer, compression, watcher)).collect::<Result<Vec<_>>>()?;
+        let layers = known.iter().map(|layer| self.pack_watched(layer, packing, watcher)).collect::<Result<Vec<_>>>()?;
         let config = descriptor(strake_oci::MediaType::ImageConfig, &image.config_digest, image.manifest.config().size())?;
         let annotations = image.manifest.annotations().clone().unwrap_or_default().into_iter().collect();
         let manifest = manifest_bytes(&config, &layers, &annotations)?;

@@ -51,14 +51,14 @@ pub(crate) struct GzipMembers {
 }
 
 impl GzipMembers {
-    /// Starts a thread for each processor.
-    pub(crate) fn new(out: BlobWriter) -> io::Result<Self> {
+    /// Starts a thread for each processor. Without a level it is the usual one.
+    pub(crate) fn new(out: BlobWriter, level: Option<i32>) -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(2, usize::from);
         let (jobs, queue) = sync_channel::<Job>(count);
         let queue = Arc::new(Mutex::new(queue));
         let start = |_| {
             let queue = Arc::clone(&queue);
-            std::thread::Builder::new().name("gzip".to_owned()).spawn(move || work(&queue))
+            std::thread::Builder::new().name("gzip".to_owned()).spawn(move || work(&queue, level.unwrap_or(LEVEL)))
         };
         let workers = (0..count).map(start).collect::<io::Result<_>>()?;
         let (member, pending) = (Vec::with_capacity(MEMBER_BYTES), VecDeque::new());
@@ -139,8 +139,8 @@ impl Write for GzipMembers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>) {
-    let mut compressor = Compressor::new(CompressionLvl::new(LEVEL).unwrap_or_default());
+fn work(queue: &Mutex<Receiver<Job>>, level: i32) {
+    let mut compressor = Compressor::new(CompressionLvl::new(level).unwrap_or_default());
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { bytes, stored, reply }) = job else { return };
@@ -278,7 +278,7 @@ mod tests {
     fn packed(bytes: &[u8], step: usize) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let mut members = GzipMembers::new(store.writer().unwrap()).unwrap();
+        let mut members = GzipMembers::new(store.writer().unwrap(), None).unwrap();
         for piece in bytes.chunks(step) {
             members.write_all(piece).unwrap();
         }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use strake_oci::{Descriptor, Digest};
 
-use crate::decompress::Compression;
 use crate::error::{Result, StoreError, reading, writing};
 use crate::extract::{ExtractOptions, Limits};
 use crate::files::remove_tree;
 use crate::image::{descriptor, digest_of};
 use crate::pack::Packer;
+use crate::packing::Packing;
 use crate::store::Store;
 use crate::tape::tree::{RootMetadata, Times, TreeOptions, write_tree};
 use crate::unpack::open_root;
@@ -20,18 +20,19 @@ impl Store {
     ///
     /// # Errors
     /// A file that cannot be read or changes its length while it is; a name that begins with `.wh.`.
-    pub fn pack_files(&self, dir: &Path, compression: Compression) -> Result<(Digest, Descriptor)> {
+    pub fn pack_files(&self, dir: &Path, packing: impl Into<Packing>) -> Result<(Digest, Descriptor)> {
         let _lease = self.lease()?;
+        let packing = packing.into();
         // A root that differs from every real one, so that its metadata are always written.
         let below = RootMetadata { mode: u32::MAX, ..RootMetadata::DEFAULT };
-        let mut sink = Packer::new(self.writer()?, compression).map_err(writing(dir))?;
+        let mut sink = Packer::new(self.writer()?, packing).map_err(writing(dir))?;
         let diff_id = {
             let mut tee = crate::pack::Tee::new(&mut sink);
             write_tree(dir, TreeOptions { times: Times::Kept, stamp: false, below }, &mut tee)?;
             tee.finish().map_err(reading(dir))?
         };
         let blob = sink.finish().map_err(writing(dir))?.commit(None)?;
-        Ok((diff_id, descriptor(compression.media_type(), &blob.digest, blob.size_bytes)?))
+        Ok((diff_id, descriptor(packing.compression.media_type(), &blob.digest, blob.size_bytes)?))
     }
 
     /// Puts the files of such a blob into an empty directory. After an error the directory is to be removed.

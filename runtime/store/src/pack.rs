@@ -15,6 +15,7 @@ use crate::files::{Durability, read_optional, replace};
 use crate::growing::{Watcher, Watching};
 use crate::gzip::GzipMembers;
 use crate::image::{descriptor, digest_of, encode};
+use crate::packing::Packing;
 use crate::snapshot::Layer;
 use crate::store::Store;
 use crate::tape::sink::HashAhead;
@@ -50,7 +51,7 @@ impl Compression {
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Compression::None => "none",
             Compression::Gzip => "gzip",
@@ -61,18 +62,19 @@ impl Compression {
 
 impl Store {
     /// The blob of a layer in some compression: the one it came in, the one made before, or made now. The same layer gives the same bytes on
-    /// any machine.
+    /// any machine. A level is for what is made here: a layer that came in that compression stays as it is.
     ///
     /// # Errors
     /// [`StoreError::SnapshotCorrupt`] when the files on disk no longer give the layer's tar.
-    pub fn pack(&self, layer: &Layer, compression: Compression) -> Result<Descriptor> {
-        self.pack_watched(layer, compression, None)
+    pub fn pack(&self, layer: &Layer, packing: impl Into<Packing>) -> Result<Descriptor> {
+        self.pack_watched(layer, packing.into(), None)
     }
 
     /// [`Store::pack`] for somebody who wants to hear how far it is.
-    pub(crate) fn pack_watched(&self, layer: &Layer, compression: Compression, watcher: Option<&Watcher>) -> Result<Descriptor> {
+    pub(crate) fn pack_watched(&self, layer: &Layer, packing: Packing, watcher: Option<&Watcher>) -> Result<Descriptor> {
         let _lease = self.lease()?;
-        let note = self.packed_path(&layer.diff_id, compression);
+        let compression = packing.compression;
+        let note = self.packed_path(&layer.diff_id, packing);
         if let Some(known) = self.known_pack(&note)? {
             // The time only steers pruning.
             let _ = std::fs::File::open(&note).and_then(|file| file.set_modified(std::time::SystemTime::now()));
@@ -89,7 +91,7 @@ impl Store {
         if let Some(watcher) = watcher {
             out = out.watched(|file| Watching::begin(layer.diff_id, file, Watcher::clone(watcher)))?;
         }
-        let mut sink = Packer::new(out, compression).map_err(writing(&note))?;
+        let mut sink = Packer::new(out, packing).map_err(writing(&note))?;
         self.write_tar(layer, &mut sink)?;
         let blob = sink.finish().map_err(writing(&note))?.commit(None)?;
         let made = descriptor(compression.media_type(), &blob.digest, blob.size_bytes)?;
@@ -131,8 +133,8 @@ impl Store {
         Ok((here == Some(known.size())).then_some(known))
     }
 
-    fn packed_path(&self, diff_id: &Digest, compression: Compression) -> PathBuf {
-        self.path("cache/packed").join(format!("{}.{}", diff_id.hex(), compression.word()))
+    fn packed_path(&self, diff_id: &Digest, packing: Packing) -> PathBuf {
+        self.path("cache/packed").join(format!("{}.{}", diff_id.hex(), packing.word()))
     }
 }
 
@@ -173,16 +175,19 @@ pub(crate) enum Packer {
 }
 
 impl Packer {
-    pub(crate) fn new(out: BlobWriter, compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
+    pub(crate) fn new(out: BlobWriter, packing: Packing) -> io::Result<Self> {
+        Ok(match packing.compression {
             Compression::None => Packer::None(io::BufWriter::with_capacity(256 << 10, out)),
-            Compression::Gzip => Packer::Gzip(GzipMembers::new(out)?),
+            Compression::Gzip => Packer::Gzip(GzipMembers::new(out, packing.deflate_level())?),
             Compression::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
+                let mut encoder = zstd::stream::write::Encoder::new(out, packing.zstd_level().map_or(ZSTD_LEVEL, |(level, _)| level))?;
                 encoder.include_checksum(true)?;
                 encoder.multithread(ZSTD_THREADS)?;
                 encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
-                ZSTD_PARAMETERS.into_iter().try_for_each(|parameter| encoder.set_parameter(parameter))?;
+                match packing.zstd_level() {
+                    None => ZSTD_PARAMETERS.into_iter().try_for_each(|parameter| encoder.set_parameter(parameter))?,
+                    Some((_, besides)) => besides.into_iter().try_for_each(|parameter| encoder.set_parameter(parameter))?,
+                }
                 Packer::Zstd(encoder)
             }
         })

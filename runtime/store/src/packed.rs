@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use strake_oci::{Descriptor, Digest, MediaType};
 
-use crate::decompress::Compression;
 use crate::error::{Result, StoreError};
 use crate::export::Packed;
 use crate::growing::Watcher;
 use crate::image::{MAX_DOCUMENT_BYTES, descriptor, digest_of, encode};
 use crate::index::{REFERENCE_DIGEST, annotation, index_document, is_attestation};
+use crate::packing::Packing;
 use crate::store::Store;
 
 /// A single image, or an index with everything that it lists: every blob is in the store, the documents' bytes are here.
@@ -56,20 +56,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::BlobMissing`] when the index lists an image that is not here.
-    pub fn packed_all(&self, name: &str, compression: Option<Compression>) -> Result<PackedAll> {
-        self.packed_all_watched(name, compression, None)
+    pub fn packed_all(&self, name: &str, packing: Option<Packing>) -> Result<PackedAll> {
+        self.packed_all_watched(name, packing, None)
     }
 
     /// [`Store::packed_all`] for somebody who reads layers while they are made.
-    pub fn packed_all_watched(&self, name: &str, compression: Option<Compression>, watcher: Option<&Watcher>) -> Result<PackedAll> {
+    pub fn packed_all_watched(&self, name: &str, packing: Option<Packing>, watcher: Option<&Watcher>) -> Result<PackedAll> {
         let _lease = self.lease()?;
         let top = self.named(name)?;
         let Some(index) = self.index_at(&top)? else {
-            return Ok(PackedAll { images: vec![self.oci_parts(&self.manifest_at(&top)?, compression, watcher)?], index: None });
+            return Ok(PackedAll { images: vec![self.oci_parts(&self.manifest_at(&top)?, packing, watcher)?], index: None });
         };
         let (mut moved, mut listed, mut images) = (BTreeMap::new(), index.children.clone(), Vec::new());
         for child in listed.iter_mut().filter(|child| !is_attestation(child)) {
-            let parts = self.oci_parts(&self.manifest_at(child)?, compression, watcher)?;
+            let parts = self.oci_parts(&self.manifest_at(child)?, packing, watcher)?;
             if parts.descriptor.digest() != child.digest() {
                 moved.insert(digest_of(child)?, digest_of(&parts.descriptor)?);
                 relist(child, &parts.descriptor);

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use strake_oci::{Descriptor, Digest, MediaType};
-use strake_plan::{MountKind, Op, StepIndex};
-use strake_store::{Compression, Packed, Store, StoreError, descriptor, digest_of};
+use strake_plan::{BuildPlan, MountKind, Op, StepIndex};
+use strake_store::{Packed, Packing, Store, StoreError, descriptor, digest_of};
 
 use super::document::{BlobSource, CACHE_CONFIG_TYPE, CacheMount, CacheRecord, ImportedCache, MountChoice, inline, written};
 use crate::session::Session;
@@ -14,6 +14,8 @@ use crate::step::{complete_keys, keys};
 /// What a step of a finished build gave.
 #[derive(Clone, Debug)]
 pub struct StepRecord {
+    /// The step's place in the plan.
+    pub step: StepIndex,
     /// The keys by which the step is known.
     pub keys: Vec<Digest>,
     /// The chain up to the layer it added.
@@ -26,13 +28,66 @@ pub struct StepRecord {
     pub elsewhere: Option<(Digest, Option<Descriptor>, usize)>,
 }
 
+/// The steps of some of a plan's images: what a cache of one target of several is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Every step that the images are made from.
+    needed: BTreeSet<StepIndex>,
+    /// Those whose layers are in the images.
+    own: BTreeSet<StepIndex>,
+}
+
+impl Share {
+    /// The share of images, each by the step whose file system it is.
+    pub fn of(plan: &BuildPlan, images: &[StepIndex]) -> Share {
+        let mut share = Share { needed: images.iter().copied().collect(), own: BTreeSet::new() };
+        let mut waiting = images.to_vec();
+        while let Some(step) = waiting.pop() {
+            waiting.extend(plan.step(step).op.inputs().into_iter().filter(|input| share.needed.insert(*input)));
+        }
+        for image in images {
+            let mut next = Some(*image);
+            while let Some(step) = next.filter(|step| share.own.insert(*step)) {
+                next = plan.step(step).op.parent();
+            }
+        }
+        share
+    }
+
+    /// Of a build's records those of these images' steps.
+    pub fn records(&self, all: &[StepRecord]) -> Vec<StepRecord> {
+        let own = all.iter().filter(|record| self.needed.contains(&record.step));
+        own.map(|record| StepRecord { in_image: self.own.contains(&record.step), ..record.clone() }).collect()
+    }
+}
+
+/// Which images carry the records of their own steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum InlineCache {
+    #[default]
+    None,
+    All,
+    /// Those of these steps.
+    Of(BTreeSet<StepIndex>),
+}
+
+impl InlineCache {
+    pub(crate) fn is_in(&self, image: StepIndex) -> bool {
+        match self {
+            InlineCache::None => false,
+            InlineCache::All => true,
+            InlineCache::Of(images) => images.contains(&image),
+        }
+    }
+}
+
 /// What of a build goes into a cache.
 #[derive(Clone, Debug)]
 pub struct CacheExport {
     /// `mode=max`: every step, not only those whose layers are in an image.
     pub every_step: bool,
     /// What the layers are to have.
-    pub compression: Compression,
+    pub compression: Packing,
     /// Cache mounts of the build's steps.
     pub mounts: MountChoice,
 }
@@ -64,15 +119,10 @@ pub enum ExportError {
 
 /// Everything that the steps of a finished build gave.
 pub(crate) fn step_records(session: &Session<'_>) -> Vec<StepRecord> {
-    let mut in_image = vec![false; session.plan.steps.len()];
-    for image in &session.plan.images {
-        let mut next = Some(image.step);
-        while let Some(step) = next.filter(|step| !std::mem::replace(&mut in_image[step.0], true)) {
-            next = session.plan.step(step).op.parent();
-        }
-    }
+    let images: Vec<StepIndex> = session.plan.images.iter().map(|image| image.step).collect();
+    let own = Share::of(session.plan, &images).own;
     let steps = (0..session.plan.steps.len()).map(StepIndex).filter(|step| adds_layer(session, *step));
-    steps.filter_map(|step| Some(record(session, step, session.chain(step)?, in_image[step.0]))).collect()
+    steps.filter_map(|step| Some(record(session, step, session.chain(step)?, own.contains(&step)))).collect()
 }
 
 fn adds_layer(session: &Session<'_>, step: StepIndex) -> bool {
@@ -87,7 +137,7 @@ fn record(session: &Session<'_>, step: StepIndex, chain: Digest, in_image: bool)
         Op::Run(run) => run.mounts.iter().filter_map(|mount| if let MountKind::Cache { id, .. } = &mount.kind { Some(id.clone()) } else { None }).collect(),
         _ => Vec::new(),
     };
-    StepRecord { keys: all_keys(session, step), chain, in_image, mounts, elsewhere }
+    StepRecord { step, keys: all_keys(session, step), chain, in_image, mounts, elsewhere }
 }
 
 /// The keys of a step that are known, those that an imported record has for it included.
@@ -198,7 +248,7 @@ impl Making {
     }
 
     /// The files of a cache mount: those of this machine, else those of an imported cache; nothing when nobody has it.
-    fn mount(&mut self, store: &Store, imported: &[ImportedCache], id: &str, compression: Compression) -> Result<Option<usize>, StoreError> {
+    fn mount(&mut self, store: &Store, imported: &[ImportedCache], id: &str, compression: Packing) -> Result<Option<usize>, StoreError> {
         let dir = crate::run::mount_dir(store.root(), id);
         if dir.is_dir() {
             let (diff_id, blob) = store.pack_files(&dir, compression)?;

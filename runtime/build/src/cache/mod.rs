@@ -10,7 +10,7 @@ mod stat;
 
 pub(crate) use content::{Decided, content};
 pub use document::{BlobSource, CACHE_CONFIG_TYPE, CacheDocument, CacheDocumentError, CacheMount, CacheRecord, ImportedCache, MountChoice};
-pub use export::{CacheExport, ExportError, PackedCache, StepRecord, pack_cache};
+pub use export::{CacheExport, ExportError, InlineCache, PackedCache, Share, StepRecord, pack_cache};
 pub(crate) use export::{image_records, step_records};
 pub(crate) use imports::{Broken, Imports, Use, told};
 pub(crate) use key::{Reads, key};

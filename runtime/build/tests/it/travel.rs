@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use strake_build::{BlobSource, CacheExport, ImportedCache, MountChoice, PackedCache, pack_cache};
+use strake_build::{BlobSource, CacheExport, ImportedCache, InlineCache, MountChoice, PackedCache, Share, pack_cache};
 use strake_oci::{Descriptor, Digest};
 use strake_plan::{Mount, MountKind, StepIndex};
-use strake_store::{Compression, Store, digest_of};
+use strake_store::{Compression, Packing, Store, digest_of};
 
 use crate::world::{Planned, World, digests};
 use crate::{Needs, Test};
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("travel::an_imported_cache_executes_nothing_and_gives_the_same", Needs::Root, an_imported_cache_executes_nothing_and_gives_the_same),
     ("travel::only_what_is_used_is_fetched", Needs::Root, only_what_is_used_is_fetched),
     ("travel::a_small_cache_knows_stages_that_it_does_not_hold", Needs::Root, a_small_cache_knows_stages_that_it_does_not_hold),
+    ("travel::each_of_several_images_has_a_share_of_its_own", Needs::Root, each_of_several_images_has_a_share_of_its_own),
     ("travel::what_was_imported_travels_on_without_being_fetched", Needs::Root, what_was_imported_travels_on_without_being_fetched),
     ("travel::a_damaged_cache_is_given_up_and_the_build_is_right", Needs::Root, a_damaged_cache_is_given_up_and_the_build_is_right),
     ("travel::a_lying_cache_poisons_nobody_else", Needs::Root, a_lying_cache_poisons_nobody_else),
@@ -47,7 +48,7 @@ impl BlobSource for Other {
     }
 }
 
-const MAX: CacheExport = CacheExport { every_step: true, compression: Compression::Gzip, mounts: MountChoice::None };
+const MAX: CacheExport = CacheExport { every_step: true, compression: Packing::usual(Compression::Gzip), mounts: MountChoice::None };
 
 /// Builds and packs what the steps gave.
 fn exported(world: &mut World, plan: &Planned, export: &CacheExport) -> (Vec<Digest>, PackedCache) {
@@ -154,6 +155,40 @@ fn a_small_cache_knows_stages_that_it_does_not_hold() {
     assert_eq!(executed, ["done COPY src /src/", "done COPY more /more/", "done COPY /more /m"]);
 }
 
+/// Two images of one build: the first copies from a stage that the second is not made of.
+fn each_of_several_images_has_a_share_of_its_own() {
+    let (mut one, _) = worlds();
+    let both = |world: &World| {
+        let (mut plan, _) = stages(world);
+        let scratch = StepIndex(0);
+        let step = plan.copy(scratch, &["more"], "/only-second/");
+        plan.image(step);
+        plan
+    };
+    let plan = both(&one);
+    let images: Vec<StepIndex> = plan.plan.images.iter().map(|image| image.step).collect();
+    let sink = Arc::new(Mutex::new(Vec::new()));
+    one.options.records = Some(Arc::clone(&sink));
+    one.options.inline_cache = InlineCache::Of([images[1]].into());
+    let built = one.build(&plan).unwrap();
+    assert_eq!([built[0].config.inline_cache.is_some(), built[1].config.inline_cache.is_some()], [false, true]);
+    let all = sink.lock().unwrap().clone();
+    assert_eq!(all.len(), 5);
+    // Steps, and layers that the cache holds: all, and those of the image alone.
+    for (image, every_step, holds) in [(0, true, (4, 4)), (0, false, (4, 2)), (1, true, (1, 1)), (1, false, (1, 1))] {
+        let own = Share::of(&plan.plan, &images[image..=image]).records(&all);
+        let cache = pack_cache(&one.store, &own, &[], &CacheExport { every_step, ..MAX }).unwrap();
+        assert_eq!((cache.records, cache.packed.layers.len()), holds, "image {image}, every step: {every_step}");
+        let mut two = World::new();
+        fill(&two);
+        two.options.imports = vec![import(&one, &cache, false).0];
+        let again = two.build(&both(&two)).unwrap();
+        assert_eq!(again[0].layers, built[0].layers);
+        let executed = two.told.executed();
+        assert_eq!(executed.len(), if image == 0 { 1 } else { 4 }, "{executed:?}");
+    }
+}
+
 fn what_was_imported_travels_on_without_being_fetched() {
     let (mut one, mut two) = worlds();
     let (built, cache) = exported_from(&mut one, stages, &MAX);
@@ -219,7 +254,7 @@ fn a_lying_cache_poisons_nobody_else() {
 
 fn an_image_can_be_its_own_cache() {
     let (mut one, two) = worlds();
-    one.options.inline_cache = true;
+    one.options.inline_cache = InlineCache::All;
     let built = one.build(&stages(&one).0).unwrap();
     let plain = two.build(&stages(&two).0).unwrap();
     assert_eq!(built[0].layers, plain[0].layers);

@@ -80,7 +80,7 @@ pub fn run(root: &Path, verb: ImageVerb) -> Result<(), Failure> {
         ImageVerb::Pull(args) => transfer::pull(root, &args),
         ImageVerb::Lock(args) => crate::commands::lock::lock(root, &args),
         ImageVerb::Push { image, reference, compression } => {
-            transfer::push(root, &image, reference.as_deref(), compression.as_deref().map(transfer::compression))
+            transfer::push(root, &image, reference.as_deref(), compression.as_deref().and_then(transfer::compression))
         }
         ImageVerb::Save { references, output } => transfer::save(root, &references, output.as_deref()),
         ImageVerb::Load { input } => transfer::load(root, transfer::or_stdin(input).as_deref()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use strake_oci::{Digest, Platform};
 use strake_registry::{PullOptions, PushOptions, Pushed, Sent};
-use strake_store::{Compression, Store};
+use strake_store::{Compression, Packing, Store};
 
 use crate::args::Format;
 use crate::commands::arriving::Arriving;
@@ -77,7 +77,7 @@ pub fn pull(root: &Path, args: &Pull) -> Result<(), Failure> {
 }
 
 /// Pushes an image of the store, under its own name or another.
-pub fn push(root: &Path, image: &str, reference: Option<&str>, compression: Option<Compression>) -> Result<(), Failure> {
+pub fn push(root: &Path, image: &str, reference: Option<&str>, compression: Option<Packing>) -> Result<(), Failure> {
     let store = Store::open(root)?;
     let target = full(reference.unwrap_or(image))?;
     let digest = push_image(&store, &named(image)?, &target, &PushOptions { compression, ..PushOptions::default() })?;
@@ -182,13 +182,23 @@ pub fn history(root: &Path, reference: &str, full_text: bool, format: Format) ->
     Ok(())
 }
 
-/// The compression that a word names.
-pub fn compression(word: &str) -> Compression {
-    match word {
+/// The compression that a word names; nothing for one that layers cannot have.
+pub fn compression(word: &str) -> Option<Packing> {
+    let compression = match word {
+        "gzip" => Compression::Gzip,
         "zstd" => Compression::Zstd,
         "uncompressed" => Compression::None,
-        _ => Compression::Gzip,
-    }
+        _ => return None,
+    };
+    Some(compression.into())
+}
+
+/// A compression (gzip, where none was named) with the level that was asked for.
+pub fn at_level(packing: Option<Packing>, level: Option<&str>) -> Result<Option<Packing>, String> {
+    let Some(level) = level else { return Ok(packing) };
+    let number = level.parse().map_err(|_| format!("compression-level={level}: expected a number: 0 to 9 for gzip, 1 to 22 for zstd"))?;
+    let found = Packing::at_level(packing.unwrap_or_default().compression, number);
+    found.map(Some).map_err(|error| format!("compression-level={level}: {error}"))
 }
 
 /// A path that may be `-` for stdin.

@@ -8,13 +8,13 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use strake_oci::Digest;
-use strake_store::{Layer, Store};
+use strake_oci::{Descriptor, Digest};
+use strake_store::{Layer, Store, digest_of};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::io::ReaderStream;
 
-use super::answer::{Answer, CONTENT_DIGEST, Denied, blocking, set};
+use super::answer::{Answer, CONTENT_DIGEST, Denied, blocking, empty, set};
 use super::names::Repository;
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -39,10 +39,12 @@ impl Source {
     }
 }
 
-/// Finds a blob: any file of the store, and layers of the repository's own images.
+/// Finds a blob: any file of the store that the repository has not let go of, and layers of the repository's own images.
 pub(super) fn find(store: &Store, repository: &Repository, digest: &Digest) -> Result<Option<Source>, Denied> {
+    // What an image of the repository needs is there whatever was deleted before.
+    let is_gone = || Ok::<bool, Denied>(store.is_unlinked(repository.name_in_store(), digest) && needed_by(store, repository, digest)?.is_none());
     if let Some(size_bytes) = store.size(digest) {
-        return Ok(Some(Source::File(size_bytes)));
+        return Ok(if is_gone()? { None } else { Some(Source::File(size_bytes)) });
     }
     for entry in repository.entries(store)? {
         let images = match store.index_at(&entry.descriptor) {
@@ -57,6 +59,43 @@ pub(super) fn find(store: &Store, repository: &Repository, digest: &Digest) -> R
         }
     }
     Ok(None)
+}
+
+/// What in the repository needs a blob: the name of an image, an index or an artifact that lists it, or is it.
+pub(super) fn needed_by(store: &Store, repository: &Repository, digest: &Digest) -> Result<Option<String>, Denied> {
+    let is = |blob: &Descriptor| digest_of(blob).is_ok_and(|found| found == *digest);
+    for entry in repository.entries(store)? {
+        let mut manifests = vec![entry.descriptor.clone()];
+        manifests.extend(store.index_at(&entry.descriptor).ok().flatten().map(|index| index.children).unwrap_or_default());
+        let lists = |manifest: &Descriptor| match (store.artifact_at(manifest), store.manifest_at(manifest)) {
+            (Ok(Some(blobs)), _) => blobs.iter().any(is),
+            (_, Ok(image)) => is(image.manifest.config()) || image.manifest.layers().iter().any(is) || image.config.rootfs.diff_ids.contains(digest),
+            _ => false,
+        };
+        if manifests.iter().any(|manifest| is(manifest) || lists(manifest)) {
+            return Ok(Some(entry.reference));
+        }
+    }
+    Ok(None)
+}
+
+/// `DELETE …/blobs/DIGEST`: the repository has the blob no longer. Other repositories and the images and caches of the store keep it; when nothing does, a prune
+/// frees it (an hour later if it was just uploaded, for another repository may wait for its manifest). While a manifest of this repository lists it, it is not
+/// deleted: the specification leaves that to the registry, and an image that cannot be pulled any more is nobody's wish.
+pub(super) async fn delete(store: &Store, repository: Repository, digest: Digest) -> Answer {
+    let store = store.clone();
+    blocking(move || {
+        if find(&store, &repository, &digest)?.is_none() {
+            return Err(Denied::blob_unknown(&digest));
+        }
+        if let Some(name) = needed_by(&store, &repository, &digest)? {
+            let message = format!("{name} needs it: delete that manifest first");
+            return Err(Denied::new(StatusCode::METHOD_NOT_ALLOWED, "DENIED", message));
+        }
+        store.unlink(repository.name_in_store(), &digest)?;
+        Ok(empty(StatusCode::ACCEPTED, &[]))
+    })
+    .await
 }
 
 /// GET and HEAD of a blob.

@@ -178,9 +178,17 @@ pub(super) async fn delete(store: &Store, repository: Repository, word: Word) ->
             Word::Digest(digest) => {
                 let entries = repository.entries(&store)?;
                 let own: Vec<&Entry> = entries.iter().filter(|entry| is(&entry.descriptor, digest)).collect();
+                if own.is_empty()
+                    && let Some(index) = entries.iter().find(|entry| is_part(&store, entry, digest))
+                {
+                    let message = format!("it is part of {}: delete that index first", index.reference);
+                    return Err(Denied::new(StatusCode::METHOD_NOT_ALLOWED, "DENIED", message));
+                }
                 own.iter().try_for_each(|entry| store.untag(&entry.reference).map(drop))?;
+                // One that a tag stood for a moment ago.
+                let held = store.is_held(digest) && store.has(digest);
                 store.release(digest)?;
-                !own.is_empty()
+                held || !own.is_empty()
             }
         };
         if gone { Ok(empty(StatusCode::ACCEPTED, &[])) } else { Err(unknown(&store, &repository, &word)) }

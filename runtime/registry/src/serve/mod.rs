@@ -220,7 +220,7 @@ async fn answer(registry: &Registry, request: Request) -> Answer {
         ("DELETE", Route::Manifest(repository, word)) => manifests::delete(store, repository, word).await,
         ("GET", Route::Blob(repository, digest)) => blobs::get(store, repository, digest, &parts.headers, true).await,
         ("HEAD", Route::Blob(repository, digest)) => blobs::get(store, repository, digest, &parts.headers, false).await,
-        ("DELETE", Route::Blob(..)) => Err(Denied::unsupported("blobs are shared with the whole store: `strake image prune` removes what nothing needs")),
+        ("DELETE", Route::Blob(repository, digest)) => blobs::delete(store, repository, digest).await,
         ("POST", Route::Uploads(repository)) => uploads.begin(store, repository, &query, body).await,
         ("PATCH", Route::Upload(repository, id)) => uploads.append(store, repository, &id, &parts.headers, body).await,
         ("PUT", Route::Upload(repository, id)) => {

@@ -24,6 +24,11 @@ impl Repository {
         Ok(Repository { name: name.to_owned(), stored: parsed.repository() })
     }
 
+    /// As the store's references begin.
+    pub(super) fn name_in_store(&self) -> &str {
+        &self.stored
+    }
+
     pub(super) fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.stored)
     }

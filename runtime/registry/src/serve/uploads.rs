@@ -60,6 +60,9 @@ impl Uploads {
             Ok(count) => tracing::info!(count, "removed uploads that were given up"),
             Err(error) => tracing::warn!(error = %crate::error::chain(&error), "uploads that were given up could not be removed"),
         }
+        if let Err(error) = store.sweep_unlinked() {
+            tracing::warn!(error = %crate::error::chain(&error), "notes about deleted blobs could not be removed");
+        }
     }
 
     async fn open(&self, store: &Store, id: &str) -> Result<Ingest, Denied> {
@@ -118,10 +121,11 @@ impl Uploads {
         blocking(move || {
             // Before it is visible, so that no prune comes in between.
             store.hold(&expected)?;
-            Ok(ingest.commit(&expected)?)
+            ingest.commit(&expected)?;
+            store.relink(repository.name_in_store(), &expected)?;
+            Ok(created(&repository, &expected))
         })
-        .await?;
-        Ok(created(&repository, &expected))
+        .await
     }
 
     /// `GET …/blobs/uploads/ID`
@@ -145,7 +149,7 @@ async fn mount(store: &Store, repository: &Repository, wanted: Digest, from: Opt
         Some(name) => Repository::parse(name)?,
         None => repository.clone(),
     };
-    let store = store.clone();
+    let (store, into) = (store.clone(), repository.clone());
     let found = blocking(move || {
         let source = find(&store, &from, &wanted)?;
         store.hold(&wanted)?;
@@ -155,6 +159,7 @@ async fn mount(store: &Store, repository: &Repository, wanted: Digest, from: Opt
             Some(Source::File(_)) => {}
             None => return Ok(false),
         }
+        store.relink(into.name_in_store(), &wanted)?;
         Ok(true)
     });
     Ok(found.await?.then(|| created(repository, &wanted)))

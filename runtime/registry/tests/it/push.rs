@@ -55,7 +55,7 @@ async fn what_is_pushed_is_pulled_and_nothing_goes_twice() {
     // What was pulled goes on as it came, byte by byte.
     elsewhere.tag(NAME, &pulled.descriptor).unwrap();
     assert_eq!(send(&format!("{}/third:1", registry.host), &elsewhere, &PushOptions::default()).await.0.unwrap(), digest);
-    let zstd = PushOptions { compression: Some(Compression::Zstd), ..PushOptions::default() };
+    let zstd = PushOptions { compression: Some(Compression::Zstd.into()), ..PushOptions::default() };
     assert_ne!(send(&format!("{}/third:zstd", registry.host), &store, &zstd).await.0.unwrap(), digest);
     let seen = Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/third:zstd", registry.host)]).output().unwrap();
     assert!(seen.status.success(), "{}", String::from_utf8_lossy(&seen.stderr));
@@ -168,7 +168,7 @@ async fn a_long_layer_is_sent_while_it_is_packed_and_remembered() {
     for compression in [Compression::Gzip, Compression::Zstd] {
         let (_dir, store) = open();
         let file = long(&store);
-        let options = PushOptions { compression: Some(compression), ..PushOptions::default() };
+        let options = PushOptions { compression: Some(compression.into()), ..PushOptions::default() };
         let (digest, sent) = send(&format!("{}/long:{compression:?}", registry.host).to_lowercase(), &store, &options).await;
         assert_eq!(sent.iter().filter(|how| **how == Sent::Uploaded).count(), if compression == Compression::Gzip { 2 } else { 1 }, "{sent:?}");
         let (_other, elsewhere) = open();

@@ -222,8 +222,72 @@ async fn manifests_are_taken_when_everything_is_there_and_mean_one_thing() {
     assert_eq!(code(ask("GET", &format!("{base}/manifests/1"), &[], Vec::new()).await).await, (404, "MANIFEST_UNKNOWN".to_owned()));
     assert_eq!(ask("DELETE", &format!("{base}/manifests/{}", Digest::of(&index)), &[], Vec::new()).await.status(), 202);
     assert_eq!(code(ask("GET", &format!("{base}/tags/list"), &[], Vec::new()).await).await, (404, "NAME_UNKNOWN".to_owned()));
-    assert_eq!(code(ask("DELETE", &format!("{base}/blobs/{}", Digest::of(&config)), &[], Vec::new()).await).await, (405, "UNSUPPORTED".to_owned()));
     assert_eq!(code(ask("POST", &format!("{base}/manifests/1"), &[], Vec::new()).await).await, (405, "UNSUPPORTED".to_owned()));
+}
+
+#[tokio::test]
+async fn a_deleted_blob_is_gone_from_that_repository_alone() {
+    let (_dir, store) = open();
+    let image = sample(&store, "docker.io/team/app:1");
+    let host = served(&store, &plain()).await;
+    let base = |repository: &str| format!("http://{host}/v2/{repository}");
+    let delete = |at: String| async move { code(ask("DELETE", &at, &[], Vec::new()).await).await };
+    // What an image of the repository needs stays: its configuration, layers that are files here, its manifest.
+    let layer: Digest = image.manifest.layers()[0].digest().to_string().parse().unwrap();
+    for needed in [image.config_digest, layer, image.digest().unwrap()] {
+        assert_eq!(delete(format!("{}/blobs/{needed}", base("team/app"))).await, (405, "DENIED".to_owned()), "{needed}");
+    }
+    assert_eq!(delete(format!("{}/blobs/{}", base("team/app"), Digest::of(b"nobody has it"))).await, (404, "BLOB_UNKNOWN".to_owned()));
+    // An uploaded blob is gone where it was deleted, also for a server that begins after that, and nowhere else.
+    let blob = upload(&base("one"), b"shared").await;
+    upload(&base("two"), b"shared").await;
+    let at = |repository: &str| format!("{}/blobs/{blob}", base(repository));
+    assert_eq!(ask("DELETE", &at("one"), &[], Vec::new()).await.status(), 202);
+    let later = served(&Store::open(store.root()).unwrap(), &plain()).await;
+    for there in [&host, &later] {
+        assert_eq!(ask("HEAD", &format!("http://{there}/v2/one/blobs/{blob}"), &[], Vec::new()).await.status(), 404);
+    }
+    assert_eq!(delete(at("one")).await, (404, "BLOB_UNKNOWN".to_owned()));
+    assert_eq!(ask("GET", &at("two"), &[], Vec::new()).await.bytes().await.unwrap(), b"shared"[..]);
+    // A manifest that lists it must bring it again, by an upload or from another repository.
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.thing",
+        "config": described("application/vnd.oci.empty.v1+json", b"shared"), "layers": [described("text/plain", b"shared")],
+    }))
+    .unwrap();
+    let name = format!("{}/manifests/1", base("one"));
+    assert_eq!(code(ask("PUT", &name, &[("content-type", MANIFEST)], manifest.clone()).await).await, (400, "MANIFEST_BLOB_UNKNOWN".to_owned()));
+    let mounted = ask("POST", &format!("{}/blobs/uploads/?mount={blob}&from=two", base("one")), &[], Vec::new()).await;
+    assert_eq!(mounted.status(), 201);
+    assert_eq!(ask("PUT", &name, &[("content-type", MANIFEST)], manifest.clone()).await.status(), 201);
+    assert_eq!(delete(at("one")).await, (405, "DENIED".to_owned()));
+    assert_eq!(ask("DELETE", &format!("{}/manifests/{}", base("one"), Digest::of(&manifest)), &[], Vec::new()).await.status(), 202);
+    assert_eq!(ask("DELETE", &at("one"), &[], Vec::new()).await.status(), 202);
+    // Notes go with the blobs that they are about.
+    let notes = || std::fs::read_dir(store.root().join("unlinked")).unwrap().count();
+    store.sweep_unlinked().unwrap();
+    assert_eq!(notes(), 1);
+    std::fs::remove_file(store.blob_path(&blob)).unwrap();
+    store.sweep_unlinked().unwrap();
+    assert_eq!(notes(), 0);
+    assert!(store.verify().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_part_of_an_index_is_not_deleted_alone() {
+    let (_dir, store) = open();
+    let image = sample(&store, "docker.io/library/part:1");
+    let child = strake_store::for_platform(&image.descriptor, &image.config);
+    let index = store.put_index(&[child], &std::collections::BTreeMap::new()).unwrap();
+    store.tag("docker.io/team/all:1", &index).unwrap();
+    let host = served(&store, &plain()).await;
+    let base = format!("http://{host}/v2/team/all/manifests");
+    let part = format!("{base}/{}", image.digest().unwrap());
+    assert_eq!(code(ask("DELETE", &part, &[], Vec::new()).await).await, (405, "DENIED".to_owned()));
+    assert_eq!(ask("GET", &part, &[], Vec::new()).await.status(), 200);
+    assert_eq!(ask("DELETE", &format!("{base}/{}", index.digest()), &[], Vec::new()).await.status(), 202);
+    assert_eq!(code(ask("DELETE", &part, &[], Vec::new()).await).await.0, 404);
+    assert!(store.image("docker.io/library/part:1").is_ok(), "another repository keeps it");
 }
 
 #[tokio::test]
@@ -289,7 +353,7 @@ async fn an_index_goes_with_all_that_it_lists() {
     let host = served(&registry, &plain()).await;
     let reference = format!("{host}/app:all");
     for compression in [Some(Compression::None), None] {
-        push("docker.io/library/app:all", &reference, &store, &|_| {}, &PushOptions { compression, ..PushOptions::default() }).await.unwrap();
+        push("docker.io/library/app:all", &reference, &store, &|_| {}, &PushOptions { compression: compression.map(Into::into), ..PushOptions::default() }).await.unwrap();
     }
     let top = registry.index("docker.io/library/app:all").unwrap().unwrap();
     assert_eq!(top.children.len(), 2);

@@ -55,7 +55,7 @@ fn an_index_keeps_what_it_lists_and_statements_follow_their_images() {
     assert!(store.verify().unwrap().is_empty());
     assert_eq!(store.index(NAME).unwrap().unwrap().children, listed);
     // Packed, every manifest has another digest, and everything that names it says so.
-    let packed = store.packed_all(NAME, Some(Compression::Gzip)).unwrap();
+    let packed = store.packed_all(NAME, Some(Compression::Gzip.into())).unwrap();
     let moved: Digest = packed.images[0].descriptor.digest().to_string().parse().unwrap();
     assert_ne!(moved, about);
     let layout = dir.path().join("layout");
@@ -85,7 +85,7 @@ fn an_archive_without_all_of_an_index_gives_this_machines_image() {
     store.tag(NAME, &index).unwrap();
     let layout = dir.path().join("layout");
     store.export_oci(NAME, &Destination::Directory(layout.clone()), Compression::Gzip).unwrap();
-    let gone = store.packed_all(NAME, Some(Compression::Gzip)).unwrap().images[0].descriptor.digest().to_string();
+    let gone = store.packed_all(NAME, Some(Compression::Gzip.into())).unwrap().images[0].descriptor.digest().to_string();
     std::fs::remove_file(layout.join("blobs/sha256").join(gone.trim_start_matches("sha256:"))).unwrap();
     let (_second, other) = open();
     let imported = other.import_archive(&layout).unwrap();

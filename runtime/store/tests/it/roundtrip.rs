@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, mknodat};
-use strake_store::{Compression, ExtractOptions, Limits, Store, decompress, extract};
+use strake_store::{Compression, ExtractOptions, Limits, Packing, PruneOptions, Store, decompress, extract};
 
 use crate::{MTIME, commit, is_root, open};
 
@@ -91,16 +91,49 @@ proptest! {
     }
 }
 
-fn repack(from: &Store, to: &Store, layer: &strake_store::Layer, compression: Compression) -> strake_oci::Digest {
-    let packed = from.pack(layer, compression).unwrap();
-    assert_eq!(from.pack(layer, compression).unwrap(), packed);
+fn repack(from: &Store, to: &Store, layer: &strake_store::Layer, packing: impl Into<Packing>) -> strake_oci::Digest {
+    let packing = packing.into();
+    let packed = from.pack(layer, packing).unwrap();
+    assert_eq!(from.pack(layer, packing).unwrap(), packed);
     let blob = from.open_blob(&strake_store::digest_of(&packed).unwrap()).unwrap();
     let (found, reader) = decompress(blob, Limits::default()).unwrap();
-    assert_eq!(found, Some(compression));
+    assert_eq!(found, Some(packing.compression));
     let draft = to.begin(None).unwrap();
     let root = std::fs::File::open(&draft.upper).unwrap();
     extract(reader, root.as_fd(), &ExtractOptions { whiteouts: true, root_metadata: true, ..ExtractOptions::default() }).unwrap();
     draft.commit(MTIME).unwrap().diff_id
+}
+
+#[test]
+fn each_level_has_its_own_blob() {
+    let (_a, first) = open();
+    let (_b, second) = open();
+    let draft = first.begin(None).unwrap();
+    let text: String = (0..60_000_u32).map(|number| format!("{} of {}\n", number.wrapping_mul(2_654_435_761) >> 13, number % 1009)).collect();
+    std::fs::write(draft.upper.join("text"), &text).unwrap();
+    let layer = commit(draft);
+    for (compression, levels) in [(Compression::Gzip, &[0, 1, 6, 9][..]), (Compression::Zstd, &[1, 3, 9, 22][..])] {
+        let usual = first.pack(&layer, compression).unwrap();
+        let packed: Vec<_> = levels.iter().map(|level| first.pack(&layer, Packing::at_level(compression, *level).unwrap()).unwrap()).collect();
+        let named = Packing::at_level(compression, if compression == Compression::Gzip { 6 } else { 3 }).unwrap();
+        assert_eq!(first.pack(&layer, named).unwrap(), usual, "the usual level is not made twice");
+        assert_eq!(first.pack(&layer, compression).unwrap(), usual, "what was asked for once is not what others get");
+        assert!(packed.windows(2).all(|two| two[1].size() < two[0].size()), "{packed:?}");
+        assert!(packed.iter().all(|blob| *blob.media_type() == compression.media_type()));
+        for level in levels {
+            assert_eq!(repack(&first, &second, &layer, Packing::at_level(compression, *level).unwrap()), layer.diff_id);
+        }
+        let elsewhere = open();
+        let draft = elsewhere.1.begin(None).unwrap();
+        std::fs::write(draft.upper.join("text"), &text).unwrap();
+        let same = commit(draft);
+        let again: Vec<_> = levels.iter().map(|level| elsewhere.1.pack(&same, Packing::at_level(compression, *level).unwrap()).unwrap()).collect();
+        assert_eq!(again, packed, "the same bytes on any machine");
+    }
+    // The notes are of use only while the layer is.
+    first.prune(PruneOptions { keep_cache: std::time::Duration::ZERO, ..PruneOptions::default() }).unwrap();
+    assert_eq!(std::fs::read_dir(first.root().join("cache/packed")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(first.root().join("blobs/sha256")).unwrap().count(), 0);
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::io::IsTerminal;
 
-use strake_store::Compression;
-
 use super::annotate;
 use super::output::{Kind, Output, fields, flag};
+use crate::commands::transfer::{at_level, compression};
 use crate::failure::Failure;
 
 /// Reads the text of one `--output`.
@@ -17,14 +16,16 @@ pub fn parse(text: &str) -> Result<Output, Failure> {
     }
     let fields = fields(text).ok_or_else(|| wrong("a quote is not closed".to_owned()))?;
     let mut output = Output::of(Kind::Oci);
-    let mut kind = None;
+    let (mut kind, mut level) = (None, None);
     for field in &fields {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         match key {
             "type" => (kind, output.push) = (Some(kind_of(value).map_err(wrong)?), output.push || value == "registry"),
+            "compression-level" => level = Some(value),
             _ => attribute(&mut output, field, key, value).map_err(wrong)?,
         }
     }
+    output.compression = at_level(output.compression, level).map_err(wrong)?;
     output.kind = kind.ok_or_else(|| wrong("expected type=local, tar, oci, docker, image or registry".to_owned()))?;
     check(&output).map_err(wrong)?;
     if output.dest.as_os_str().is_empty() && matches!(output.kind, Kind::Tar | Kind::Oci) {
@@ -64,9 +65,7 @@ fn attribute(output: &mut Output, field: &str, key: &str, value: &str) -> Result
         ("platform-split", _) => output.split = Some(switch()?),
         ("attestation-prefix", prefix) if !prefix.contains('/') => prefix.clone_into(&mut output.statement_prefix),
         ("name", value) => output.names.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned)),
-        ("compression", "gzip") => output.compression = Some(Compression::Gzip),
-        ("compression", "zstd") => output.compression = Some(Compression::Zstd),
-        ("compression", "uncompressed") => output.compression = Some(Compression::None),
+        ("compression", word) if compression(word).is_some() => output.compression = compression(word),
         ("mode", "copy") => {}
         // What strake does anyway.
         ("oci-mediatypes" | "rewrite-timestamp" | "force-compression" | "unpack" | "store", _) if switch()? => {}
@@ -80,7 +79,6 @@ fn attribute(output: &mut Output, field: &str, key: &str, value: &str) -> Result
 fn why_not(key: &str, value: &str) -> &'static str {
     match (key, value) {
         ("compression", _) => "layers are compressed with gzip, zstd or not at all (uncompressed)",
-        ("compression-level", _) => "the level is fixed, so that the same image has the same digest everywhere",
         ("force-compression", _) => "all layers get the compression that is asked for",
         ("oci-mediatypes", _) => "images are written with OCI's media types",
         ("oci-artifact", _) => "attestations are stored as BuildKit stores them by default",
@@ -91,7 +89,7 @@ fn why_not(key: &str, value: &str) -> &'static str {
         ("mode", _) => "nothing that is in the directory is deleted",
         ("attestation-prefix", _) => "expected the beginning of a file's name",
         _ => {
-            "expected type, dest, tar, name, push, push-by-digest, compression, annotation.NAME, platform-split, registry.insecure, name-canonical or dangling-name-prefix"
+            "expected type, dest, tar, name, push, push-by-digest, compression, compression-level, annotation.NAME, platform-split, registry.insecure, name-canonical or dangling-name-prefix"
         }
     }
 }
@@ -116,6 +114,8 @@ fn check(output: &Output) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use strake_store::{Compression, Packing};
+
     use super::{Kind, parse};
 
     #[test]
@@ -127,6 +127,9 @@ mod tests {
         let pushed = parse("type=registry,\"name=a/b:1,c:2\",compression=zstd").expect("read");
         assert!(pushed.push && pushed.names == ["a/b:1", "c:2"]);
         assert!(!parse("type=image,push=false").expect("read").push);
+        let leveled = parse("type=image,compression-level=19,compression=zstd,force-compression=true").expect("read").compression;
+        assert_eq!(leveled, Packing::at_level(Compression::Zstd, 19).ok());
+        assert_eq!(parse("type=oci,compression-level=6").expect("read").compression, Some(Compression::Gzip.into()));
         let by_digest = parse("type=image,name=a/b,push-by-digest=true,name-canonical=true,dangling-name-prefix=x").expect("read");
         assert!(by_digest.push && by_digest.by_digest && by_digest.canonical && by_digest.dangling.as_deref() == Some("x"));
         assert_eq!(parse("type=local,dest=x,platform-split=false").expect("read").split, Some(false));
@@ -143,7 +146,10 @@ mod tests {
             ("type=oci,dest=x,platform-split=true", "platform-split is for"),
             ("type=image,annotation-odd.a=b", "not known"),
             ("type=image,compression=estargz", "gzip, zstd or not at all"),
-            ("type=image,compression-level=9", "the level is fixed"),
+            ("type=image,compression-level=10", "from 0 to 9 for gzip"),
+            ("type=image,compression=zstd,compression-level=0", "from 1 to 22 for zstd"),
+            ("type=image,compression-level=fast", "expected a number"),
+            ("type=image,compression-level=1,compression=uncompressed", "have no level"),
             ("type=image,oci-mediatypes=false", "OCI's media types"),
             ("type=image,rewrite-timestamp=false", "always fixed"),
             ("type=image,store=false", "where images are built"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use strake_build::attest::Annotations;
 use strake_oci::Platform;
 use strake_registry::{PullOptions, PushOptions, at_digest};
-use strake_store::{Compression, Destination, Folder, Store};
+use strake_store::{Destination, Folder, Packing, Store};
 
 use super::attributes;
 use super::product::{Product, Wishes};
@@ -37,7 +37,7 @@ pub struct Output {
     /// `-` is stdout.
     pub dest: PathBuf,
     pub tar: bool,
-    pub compression: Option<Compression>,
+    pub compression: Option<Packing>,
     pub names: Vec<String>,
     pub push: bool,
     /// Pushed without a tag.
@@ -120,7 +120,7 @@ impl Output {
             Kind::Docker => self.to_file(|dest| Ok(store.export_docker(&self.name(store, product)?, dest)?)),
             Kind::Oci => self.to_file(|dest| {
                 let destination = if self.tar { Destination::Archive(dest.to_owned()) } else { Destination::Directory(dest.to_owned()) };
-                let compression = self.compression.unwrap_or(Compression::Gzip);
+                let compression = self.compression.unwrap_or_default();
                 let (content, name) = (product.annotated(store, &self.annotations)?.descriptor.digest().to_string(), self.name(store, product)?);
                 store.export_oci_as(&content, &name, &destination, compression, &product.entry_annotations(&self.annotations))?;
                 Ok(())

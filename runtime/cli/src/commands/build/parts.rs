@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use strake_build::{BuildOptions, BuiltImage};
-use strake_plan::{BuildPlan, Context, Image};
+use strake_plan::{BuildPlan, Context, Image, StepIndex};
 use strake_source::{Diagnostic, Sources};
 use strake_stages::context_key;
 use strake_store::Store;
@@ -49,7 +49,7 @@ pub fn run(root: &Path, parts: &[Part], metadata_file: Option<&Path>) -> Result<
     let calls = parts.iter().map(|part| named(part, Call::parse(part.args.call.as_deref(), part.args.check))).collect::<Result<Vec<_>, _>>()?;
     let outputs = parts.iter().map(|part| named(part, output::outputs(&part.args))).collect::<Result<Vec<_>, _>>()?;
     let own = parts.iter().map(|part| named(part, own_options(&part.args))).collect::<Result<Vec<_>, _>>()?;
-    let mut caches = caches(parts)?;
+    let mut caches = cache::Caches::of_parts(parts.iter().map(|part| &part.args))?;
     let store = Store::open(root)?;
     let _lease = store.lease()?;
     let started = jiff::Timestamp::now();
@@ -66,6 +66,8 @@ pub fn run(root: &Path, parts: &[Part], metadata_file: Option<&Path>) -> Result<
         named(part, outputs.iter().try_for_each(|output| output.accepts(wishes, platforms)))?;
         product::warn_of_values(wishes, request);
     }
+    // Also of what is a context only, which is no image of the plan any more after this.
+    caches.share(&plan, &reads.iter().map(|read| steps(&plan, read)).collect::<Vec<_>>());
     let shares = keep(&mut plan, &reads, &wanted);
     caches.prepare(&store, &mut options)?;
     let epoch = options.source_date_epoch;
@@ -167,20 +169,6 @@ fn show(call: Call, dockerfile: &Dockerfile, findings: &[Diagnostic]) -> Result<
     }
 }
 
-/// The caches of all parts: steps that they share are found and written once.
-fn caches(parts: &[Part]) -> Result<cache::Caches, Failure> {
-    let union = |of: fn(&Build) -> &Vec<String>| {
-        let mut all: Vec<String> = Vec::new();
-        for word in parts.iter().flat_map(|part| of(&part.args)) {
-            if !all.contains(word) {
-                all.push(word.clone());
-            }
-        }
-        all
-    };
-    cache::Caches::of(&union(|args| &args.cache_from), &union(|args| &args.cache_to))
-}
-
 /// What of the options a part decides.
 fn own_options(args: &Build) -> Result<BuildOptions, Failure> {
     Ok(BuildOptions {
@@ -235,6 +223,11 @@ fn name_contexts(dockerfile: &mut Dockerfile, known: &mut BTreeMap<String, Conte
 fn links(part: &Part, parts: &[Part], reads: &[Read<'_>]) -> BTreeMap<String, Vec<usize>> {
     let places = |other: &str| parts.iter().position(|part| part.name == other).and_then(|at| reads.get(at)?.images.clone());
     part.links.iter().map(|(name, other)| (context_key(name), places(other).unwrap_or_default())).collect()
+}
+
+/// The steps whose file systems are a part's images.
+fn steps(plan: &BuildPlan, read: &Read<'_>) -> Vec<StepIndex> {
+    read.images.iter().flatten().filter_map(|place| plan.images.get(*place)).map(|image| image.step).collect()
 }
 
 /// Leaves the plan's images that are wanted, and gives each part's.

@@ -3,13 +3,15 @@
 mod layout;
 mod parse;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strake_build::{BlobSource, BuildOptions, CacheExport, ImportedCache, MountChoice, PackedCache, StepRecord, pack_cache};
+use strake_build::{BlobSource, BuildOptions, CacheExport, ImportedCache, InlineCache, MountChoice, PackedCache, Share, StepRecord, pack_cache};
 use strake_oci::{Descriptor, Platform};
+use strake_plan::{BuildPlan, StepIndex};
 use strake_registry::{PullOptions, PushOptions};
-use strake_store::{Compression, Store, digest_of};
+use strake_store::{Packing, Store, digest_of};
 
 use crate::args::Build;
 use crate::commands::images::familiar;
@@ -33,9 +35,13 @@ pub enum Place {
 pub struct CacheTo {
     place: Place,
     every_step: bool,
-    compression: Compression,
+    compression: Packing,
     mounts: MountChoice,
     ignore_error: bool,
+    /// Which of several targets asked for it.
+    parts: Vec<usize>,
+    /// Their images and steps, once they are known; everything that was built, without several targets.
+    share: Option<(BTreeSet<StepIndex>, Share)>,
 }
 
 /// One `--cache-from`.
@@ -73,6 +79,37 @@ impl Caches {
         Ok(Caches { from, to, ..Caches::default() })
     }
 
+    /// Reads the words of several targets of one build: a cache that comes is of use to all of them, one that goes holds the steps of those that name it.
+    ///
+    /// # Errors
+    /// Wrong usage, before anything is done.
+    pub fn of_parts<'a>(parts: impl Iterator<Item = &'a Build>) -> Result<Self, Failure> {
+        let (mut from, mut to, mut wanted) = (Vec::new(), Vec::<String>::new(), Vec::<Vec<usize>>::new());
+        for (part, args) in parts.enumerate() {
+            from.extend(args.cache_from.iter().filter(|word| !from.contains(*word)).cloned().collect::<Vec<_>>());
+            for word in &args.cache_to {
+                match to.iter().position(|known| known == word) {
+                    Some(place) => wanted[place].push(part),
+                    None => {
+                        to.push(word.clone());
+                        wanted.push(vec![part]);
+                    }
+                }
+            }
+        }
+        let mut caches = Caches::of(&from, &to)?;
+        caches.to.iter_mut().zip(wanted).for_each(|(to, parts)| to.parts = parts);
+        Ok(caches)
+    }
+
+    /// Says which images are whose: for each of the targets those of its steps.
+    pub fn share(&mut self, plan: &BuildPlan, images: &[Vec<StepIndex>]) {
+        for to in &mut self.to {
+            let own: Vec<StepIndex> = to.parts.iter().filter_map(|part| images.get(*part)).flatten().copied().collect();
+            to.share = Some((own.iter().copied().collect(), Share::of(plan, &own)));
+        }
+    }
+
     /// Reads the caches that a build may use, and tells the build what to keep for those that it writes. One that cannot be had is a warning.
     ///
     /// # Errors
@@ -89,7 +126,12 @@ impl Caches {
             }
         }
         options.imports.clone_from(&self.imports);
-        options.inline_cache = self.to.iter().any(|to| to.place == Place::Inline);
+        let inline = self.to.iter().filter(|to| to.place == Place::Inline);
+        options.inline_cache = inline.fold(InlineCache::None, |known, to| match (known, &to.share) {
+            (InlineCache::All, _) | (_, None) => InlineCache::All,
+            (InlineCache::None, Some((images, _))) => InlineCache::Of(images.clone()),
+            (InlineCache::Of(known), Some((images, _))) => InlineCache::Of(known.union(images).copied().collect()),
+        });
         options.records = self.to.iter().any(|to| to.place != Place::Inline).then(|| Arc::clone(&self.records));
         Ok(())
     }
@@ -114,7 +156,8 @@ impl Caches {
 
     fn export_one(&self, store: &Store, records: &[StepRecord], to: &CacheTo) -> Result<(), Failure> {
         let export = CacheExport { every_step: to.every_step, compression: to.compression, mounts: to.mounts.clone() };
-        let cache = pack_cache(store, records, &self.imports, &export)?;
+        let own = to.share.as_ref().map(|(_, share)| share.records(records));
+        let cache = pack_cache(store, own.as_deref().unwrap_or(records), &self.imports, &export)?;
         for (id, why) in &cache.left_out {
             note(format!("{} the cache mount {id} is not part of the build cache: {why}", Paint::stderr().yellow("warning:")));
         }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use strake_build::MountChoice;
-use strake_store::Compression;
+use strake_store::Packing;
 
 use super::{CacheFrom, CacheTo, Place};
 use crate::commands::build::output::{fields, flag};
 use crate::commands::images::full;
+use crate::commands::transfer::{at_level, compression};
 use crate::failure::Failure;
 
 /// The tag of a local cache that names none.
@@ -22,7 +23,8 @@ struct Words {
     tag: Option<String>,
     digest: Option<String>,
     every_step: bool,
-    compression: Option<Compression>,
+    compression: Option<Packing>,
+    level: Option<String>,
     mounts: MountChoice,
     ignore_error: bool,
     insecure: bool,
@@ -55,8 +57,8 @@ pub fn to(text: &str) -> Result<CacheTo, Failure> {
         return Err(wrong("an inline cache holds the image's own layers only: mode=max and mounts need type=registry or type=local".to_owned()));
     }
     let (every_step, ignore_error, mounts) = (words.every_step, words.ignore_error, words.mounts.clone());
-    let compression = words.compression.unwrap_or(Compression::Gzip);
-    Ok(CacheTo { place: place(words, Way::To).map_err(wrong)?, every_step, compression, mounts, ignore_error })
+    let compression = at_level(words.compression, words.level.as_deref()).map_err(wrong)?.unwrap_or_default();
+    Ok(CacheTo { place: place(words, Way::To).map_err(wrong)?, every_step, compression, mounts, ignore_error, parts: Vec::new(), share: None })
 }
 
 fn read(text: &str, way: Way) -> Result<Words, String> {
@@ -95,16 +97,16 @@ impl Words {
             ("ignore-error", Way::To) => self.ignore_error = truth()?,
             ("reset", Way::To) => self.reset = truth()?,
             ("compression", Way::To) => {
-                let known = [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("uncompressed", Compression::None)];
-                let found = known.iter().find(|(word, _)| *word == value).map(|(_, compression)| *compression);
-                self.compression = Some(found.ok_or_else(|| format!("compression={value}: expected gzip, zstd or uncompressed"))?);
+                self.compression = Some(compression(value).ok_or_else(|| format!("compression={value}: expected gzip, zstd or uncompressed"))?);
             }
+            ("compression-level", Way::To) => self.level = Some(value.to_owned()),
             // What strake does anyway.
-            ("oci-mediatypes" | "image-manifest", Way::To) if flag(value) == Some(true) => {}
+            ("oci-mediatypes" | "image-manifest" | "force-compression", Way::To) if flag(value) == Some(true) => {}
             ("oci-mediatypes" | "image-manifest", Way::To) => return Err(format!("`{key}={value}`: a cache is always an OCI image manifest")),
+            ("force-compression", Way::To) => return Err(format!("`{key}={value}`: all layers get the compression that is asked for")),
             (_, Way::From) => return Err(format!("`{key}` is not supported: expected type, ref, src, tag, digest, mounts or registry.insecure")),
             (_, Way::To) => {
-                let known = "type, ref, dest, tag, reset, mode, compression, mounts, ignore-error or registry.insecure";
+                let known = "type, ref, dest, tag, reset, mode, compression, compression-level, mounts, ignore-error or registry.insecure";
                 return Err(format!("`{key}` is not supported: expected {known}"));
             }
         }
@@ -146,13 +148,18 @@ fn place(words: Words, way: Way) -> Result<Place, String> {
 
 #[cfg(test)]
 mod tests {
+    use strake_store::Compression;
+
     use super::*;
 
     #[test]
     fn caches_are_read() {
-        let to_all = to("type=registry,ref=localhost:5000/c:1,mode=max,compression=zstd,mounts=true,ignore-error=true").expect("read");
+        let to_all =
+            to("type=registry,ref=localhost:5000/c:1,mode=max,compression-level=9,compression=zstd,force-compression=true,mounts=true,ignore-error=true")
+                .expect("read");
         assert_eq!(to_all.place, Place::Registry { reference: "localhost:5000/c:1".to_owned(), insecure: false });
-        assert!(to_all.every_step && to_all.ignore_error && to_all.mounts == MountChoice::All && to_all.compression == Compression::Zstd);
+        assert!(to_all.every_step && to_all.ignore_error && to_all.mounts == MountChoice::All);
+        assert_eq!(Some(to_all.compression), Packing::at_level(Compression::Zstd, 9).ok());
         let short = from("registry.example.org/c").expect("read");
         assert_eq!(short.place, Place::Registry { reference: "registry.example.org/c:latest".to_owned(), insecure: false });
         let local = from("type=local,src=a/b,tag=x,mounts=go,mounts=npm").expect("read");
@@ -176,6 +183,8 @@ mod tests {
             ("type=registry,ref=A b", "A b"),
             ("type=registry,ref=a,mode=most", "expected min or max"),
             ("type=registry,ref=a,image-manifest=false", "always an OCI image manifest"),
+            ("type=registry,ref=a,compression-level=10", "from 0 to 9 for gzip"),
+            ("type=registry,ref=a,force-compression=false", "all layers get"),
             ("type=registry,ref=a,colour=red", "`colour` is not supported"),
             ("type=registry,ref=a,dest=b", "for type=local"),
             ("type=inline,mode=max", "own layers only"),
