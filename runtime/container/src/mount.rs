@@ -45,6 +45,13 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 
+/// Gives the root of a mount that is attached nowhere the mode of the directory it will cover.
+pub(crate) fn same_mode(covered: impl AsFd, mount: impl AsFd) -> io::Result<()> {
+    let mode = rustix::fs::fstat(covered)?.st_mode & 0o7777;
+    let root = rustix::fs::openat(mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fchmod(root, Mode::from_raw_mode(mode))?)
+}
+
 /// Adds attributes to a mount (and to those below it).
 pub(crate) fn set_attributes(mount: impl AsFd, attributes: MountAttrFlags, recursive: bool) -> io::Result<()> {
     /// `struct mount_attr` of the kernel.

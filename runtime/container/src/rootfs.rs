@@ -13,7 +13,7 @@ use rustix::mount::MountAttrFlags;
 use crate::failure::{Doing, Failure};
 use crate::mount::{self, INERT, Kind, Root};
 use crate::overlay;
-use crate::spec::{ContainerSpec, LayersMount, PartMount, Scratch, SecretMount, VolumeMount};
+use crate::spec::{ContainerSpec, LayersMount, PartMount, Scratch, SecretMount, TmpfsMount, VolumeMount};
 
 /// Hidden: they tell of the host, or act on it.
 const MASKED: [&str; 12] = [
@@ -82,7 +82,11 @@ pub(crate) fn furnish(spec: &ContainerSpec, at: &Path, empty: &Path, cgroups: &[
         if mount::clean(path).is_empty() {
             return Err(Failure::new("nothing can be mounted over the root directory"));
         }
+        let known = root.stubs.len();
         let target = root.target(path, kind)?;
+        if matches!(volume, VolumeMount::Tmpfs(TmpfsMount { mode: None, .. })) && root.stubs.len() == known {
+            mount::same_mode(&target, &source).doing_to("set the mode of", &path)?;
+        }
         mount::attach(source, target).doing_to("mount on", &path)?;
     }
     Ok(Furnished { root, terminals, dev })
@@ -120,7 +124,7 @@ fn open_volumes(spec: &ContainerSpec, at: &Path) -> Result<Vec<OwnedFd>, Failure
             Ok(source)
         }
         VolumeMount::Tmpfs(tmpfs) => {
-            let (size, mode) = (tmpfs.size_bytes.to_string(), format!("{:o}", tmpfs.mode & 0o7777));
+            let (size, mode) = (tmpfs.size_bytes.to_string(), format!("{:o}", tmpfs.mode.unwrap_or(0o1777) & 0o7777));
             let mut options = vec![("mode", mode.as_str())];
             if tmpfs.size_bytes != 0 {
                 options.push(("size", size.as_str()));

@@ -177,8 +177,8 @@ pub struct TmpfsMount {
     pub target: String,
     /// 0 is the kernel's default.
     pub size_bytes: u64,
-    /// Mode of its root.
-    pub mode: u32,
+    /// Mode of its root; without, that of the directory it covers, and 1777 where there is none.
+    pub mode: Option<u32>,
 }
 
 /// Limits; `None` is no limit.

@@ -93,14 +93,13 @@ impl Clause {
         match self.operator {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
-            Operator::Set => (mode & !(self.who & !sticky_kept(self.who))) | bits,
+            // As BuildKit: the sticky bit is set by `=`, but never cleared by it; and another class's permissions replace permissions only.
+            Operator::Set => {
+                let replaced = if matches!(self.what, What::Class { .. }) { 0o777 } else { !STICKY };
+                (mode & !(self.who & replaced)) | bits
+            }
         }
     }
-}
-
-/// `=` clears the sticky bit only when all classes are meant.
-fn sticky_kept(who: u32) -> u32 {
-    if who & USER == USER && who & GROUP == GROUP && who & OTHERS == OTHERS { 0 } else { STICKY }
 }
 
 fn parse_part(part: &str, clauses: &mut Vec<Clause>) -> Option<()> {
@@ -116,7 +115,9 @@ fn parse_part(part: &str, clauses: &mut Vec<Clause>) -> Option<()> {
             _ => return None,
         };
     }
-    let who = if begin == 0 { USER | GROUP | OTHERS } else { who } | STICKY;
+    let who = if begin == 0 { USER | GROUP | OTHERS } else { who };
+    // `o+t` changes nothing in BuildKit; `u+t`, `g+t` and `+t` do.
+    let who = if who & (USER | GROUP) == 0 { who } else { who | STICKY };
     let mut rest = &part[begin..];
     while let Some(first) = rest.chars().next() {
         let operator = match first {
@@ -179,10 +180,36 @@ mod tests {
         assert_eq!(applied("a=rwX", 0o644, true), 0o777);
         assert_eq!(applied("a=rwX", 0o744, false), 0o777);
         assert_eq!(applied("u+s", 0o755, false), 0o4755);
-        assert_eq!(applied("g+s,o+t", 0o755, true), 0o3755);
+        assert_eq!(applied("g+s,+t", 0o755, true), 0o3755);
         assert_eq!(applied("u=rw,g=u,o=", 0o777, false), 0o660);
         assert_eq!(applied("u=rwx-x+x", 0o000, false), 0o700);
         assert_eq!(applied("go=", 0o1777, true), 0o1700);
+    }
+
+    #[test]
+    fn the_sticky_bit_is_as_buildkit_has_it() {
+        // What BuildKit in dockerd 28.5 made of files and directories, which it treats alike.
+        let expected = [
+            ("a=rX", 0o1777, 0o1555),
+            ("=rX", 0o7777, 0o1555),
+            ("u=rw", 0o1777, 0o1677),
+            ("a=rwxt", 0o4755, 0o1777),
+            ("a=,u=rw", 0o7777, 0o1600),
+            ("o+t", 0o644, 0o644),
+            ("o-t", 0o1777, 0o1777),
+            ("o=t", 0o1777, 0o1770),
+            ("g+t", 0o644, 0o1644),
+            ("u-t", 0o7777, 0o6777),
+            ("u=t", 0o4755, 0o1055),
+            ("a+s", 0o1777, 0o7777),
+            ("a=u", 0o4755, 0o4777),
+            ("o=g", 0o1744, 0o1744),
+        ];
+        for (change, mode, made) in expected {
+            for is_dir in [false, true] {
+                assert_eq!(format!("{:o}", applied(change, mode, is_dir)), format!("{made:o}"), "{change} on {mode:o}");
+            }
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn spec(session: &Session<'_>, run: &Run, draft: &Draft, user: &ResolvedUser, mo
         given(files::resolv_conf(&session.dirs.files)?, "/etc/resolv.conf"),
     ];
     if session.options.shm_bytes > 0 {
-        let shm = TmpfsMount { target: "/dev/shm".to_owned(), size_bytes: session.options.shm_bytes, mode: 0o1777 };
+        let shm = TmpfsMount { target: "/dev/shm".to_owned(), size_bytes: session.options.shm_bytes, mode: Some(0o1777) };
         volumes.push(VolumeMount::Tmpfs(shm));
     }
     volumes.extend(mounts.volumes.iter().cloned());

@@ -53,7 +53,7 @@ impl Mounts {
                     None => continue,
                 },
                 MountKind::Bind { from, source } => mounts.bind(session, index, mount, from, source)?,
-                MountKind::Tmpfs { size_bytes } => VolumeMount::Tmpfs(TmpfsMount { target: mount.target.clone(), size_bytes: *size_bytes, mode: 0o1777 }),
+                MountKind::Tmpfs { size_bytes } => VolumeMount::Tmpfs(TmpfsMount { target: mount.target.clone(), size_bytes: *size_bytes, mode: None }),
                 MountKind::Cache { .. } => {
                     let source = mounts.cache(session, mount, cancel)?;
                     VolumeMount::Bind(BindMount { source, target: mount.target.clone(), read_only: mount.read_only })

@@ -111,7 +111,7 @@ fn devices_are_few_and_no_others_open(stage: &Stage) {
         .shell("for d in / /dev /dev/shm /data /mem; do mknod $d/node c 1 3 && (echo >$d/node) 2>&1; done; mknod /dev/mqueue/node c 1 3 2>/dev/null; true");
     spec.security.add_capabilities = vec!["MKNOD".to_owned()];
     spec.security.no_new_privileges = false;
-    spec.mounts = vec![bind(&volume, "/data", false), VolumeMount::Tmpfs(TmpfsMount { target: "/mem".to_owned(), size_bytes: 0, mode: 0o755 })];
+    spec.mounts = vec![bind(&volume, "/data", false), VolumeMount::Tmpfs(TmpfsMount { target: "/mem".to_owned(), size_bytes: 0, mode: Some(0o755) })];
     let (record, text) = stage.run(&spec);
     assert_eq!((record.code, text.matches("Permission denied").count()), (0, 5), "{text}");
 }
@@ -205,17 +205,21 @@ fn volumes_are_mounted(stage: &Stage) {
     fs::write(volume.join("file"), "content").unwrap();
     symlink("/run", stage.lower().join("var")).unwrap();
     let mut spec =
-        stage.shell("cat /data/file /etc/single /var/secrets/token; (echo >/data/new) 2>&1; df -k /mem | tail -1 | awk '{print $2}'; stat -c %a /mem");
+        stage.shell("cat /data/file /etc/single /var/secrets/token; (echo >/data/new) 2>&1; df -k /mem | tail -1 | awk '{print $2}'; stat -c %a /mem /kept /made");
+    fs::create_dir(stage.lower().join("kept")).unwrap();
+    fs::set_permissions(stage.lower().join("kept"), std::os::unix::fs::PermissionsExt::from_mode(0o2750)).unwrap();
     let token = stage.extra("secret").join("token");
     fs::write(&token, "secret\n").unwrap();
     spec.mounts = vec![
         bind(&volume, "/data", true),
         bind(&volume.join("file"), "/etc/single", true),
         bind(&token, "/var/secrets/token", true),
-        VolumeMount::Tmpfs(TmpfsMount { target: "/mem".to_owned(), size_bytes: 1 << 20, mode: 0o1777 }),
+        VolumeMount::Tmpfs(TmpfsMount { target: "/mem".to_owned(), size_bytes: 1 << 20, mode: Some(0o1777) }),
+        VolumeMount::Tmpfs(TmpfsMount { target: "/kept".to_owned(), size_bytes: 0, mode: None }),
+        VolumeMount::Tmpfs(TmpfsMount { target: "/made".to_owned(), size_bytes: 0, mode: None }),
     ];
     let created = stage.executor.create(&spec).unwrap();
-    let stubs = ["/proc", "/sys", "/dev", "/data", "/etc/single", "/run", "/run/secrets", "/run/secrets/token", "/mem"];
+    let stubs = ["/proc", "/sys", "/dev", "/data", "/etc/single", "/run", "/run/secrets", "/run/secrets/token", "/mem", "/made"];
     // /run is only the target of a link in the image, so it has to be made as well, and is named first.
     let mut made = created.stubs.clone();
     made.sort();
@@ -224,7 +228,7 @@ fn volumes_are_mounted(stage: &Stage) {
     assert_eq!(made, expected);
     stage.executor.start(&spec.id).unwrap();
     let text = read_all(created.output.unwrap());
-    assert_eq!(text, "contentcontentsecret\nsh: can't create /data/new: Read-only file system\n1024\n1777\n");
+    assert_eq!(text, "contentcontentsecret\nsh: can't create /data/new: Read-only file system\n1024\n1777\n2750\n1777\n");
     stage.executor.remove(&spec.id).unwrap();
 }
 
