@@ -13,7 +13,7 @@
 //! - The targets of a matrix come in the order of its keys and values.
 //! - `bcrypt` and `rsadecrypt` are refused by name; numbers have 15 digits that count; sets are sorted lists.
 //! - `--set` also takes `dockerfile-inline`, `platforms` for `platform`, and lists for `no-cache-filter`; `ulimits: {n: 10}` of a compose file is `n=10:10`.
-//! - Compose files: `extends` is for services of the given files, `include` is not supported; `entitlements` are read.
+//! - Compose files: `extends` is for services of the given and included files, `include` for files of this machine; `entitlements` are read.
 //!
 //! Nothing here reads files, clocks or the environment: the caller brings them in [`Inputs`].
 
@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 
 use strake_source::{Diagnostic, FileId, Sources};
 
-pub use compose::{dotenv, env_files};
+pub use compose::{dotenv, env_files, includes};
 pub use entry::{Agent, Entry, EntryKind, Secret, attestation};
 pub use functions::Host;
 pub use resolve::{Resolved, is_remote};
@@ -67,6 +67,8 @@ pub struct Inputs {
     pub dotenv: BTreeMap<String, String>,
     /// Files that compose services name in `env_file`, by name.
     pub env_files: BTreeMap<String, String>,
+    /// Files that compose files include, and their `.env` files, by path; nothing for one that cannot be read.
+    pub included: BTreeMap<String, Option<String>>,
     /// The repository that the files are from: paths of contexts are within it, but for those that begin with `cwd://`.
     pub repository: Option<String>,
     /// The platform of this machine: `BAKE_LOCAL_PLATFORM`.

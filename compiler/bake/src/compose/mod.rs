@@ -1,53 +1,32 @@
 //! Compose files: services with a `build` are targets.
 
 mod dotenv;
+mod include;
 mod interpolate;
 mod model;
 mod service;
 mod sizes;
 
-use std::collections::BTreeMap;
-
 use strake_source::{Diagnostic, FileId, Sources};
-use strake_yaml::{Kind, Node};
+use strake_yaml::Kind;
 
 use crate::Inputs;
 use crate::decode::is_name;
 use crate::resolve::sanitised;
 use crate::target::{Group, Target};
 
+use include::{Loader, Project};
+
 pub use dotenv::dotenv;
 
 /// What of a service says how it is built.
 const READ: [&str; 5] = ["image", "build", "environment", "env_file", "extends"];
 
-/// Reads compose files, each on top of those before it.
-pub(crate) fn read(sources: &Sources, files: &[(FileId, &str)], inputs: &Inputs, diagnostics: &mut Vec<Diagnostic>) -> (Vec<Target>, Vec<Group>) {
+/// Reads compose files, each on top of those before it, with what they include.
+pub(crate) fn read(sources: &mut Sources, files: &[(FileId, &str)], inputs: &Inputs, diagnostics: &mut Vec<Diagnostic>) -> (Vec<Target>, Vec<Group>) {
     let lookup = |name: &str| [&inputs.variables, &inputs.environment, &inputs.dotenv].into_iter().find_map(|map| map.get(name)).cloned();
-    let (mut services, mut secrets): (BTreeMap<String, Node>, BTreeMap<String, Node>) = (BTreeMap::new(), BTreeMap::new());
-    for (file, text) in files {
-        let (documents, findings) = strake_yaml::parse(*file, text);
-        diagnostics.extend(findings);
-        let Some(root) = documents.first().map(|document| &document.root) else { continue };
-        if let Some((key, _)) = root.entry("include") {
-            let finding = Diagnostic::error("compose-unsupported", "`include` is not supported").at(key.span);
-            diagnostics.push(finding.help("give the other files with -f as well"));
-        }
-        let Some(listed) = root.get("services").filter(|node| matches!(node.kind, Kind::Mapping(_))) else {
-            let finding = Diagnostic::error("compose-value", "expected `services`, by name").at(root.span);
-            diagnostics.push(finding.help("a bake file ends in .hcl or .json"));
-            continue;
-        };
-        for (name, service) in listed.entries() {
-            let read = service.entries().iter().filter(|(key, _)| READ.contains(&key.value.as_str())).cloned().collect();
-            let service = interpolate_service(&Node { span: service.span, kind: Kind::Mapping(read) }, &lookup, diagnostics);
-            add(&mut services, &name.value, model::lengthen(sources, &service));
-        }
-        for (name, secret) in root.get("secrets").map(Node::entries).unwrap_or_default() {
-            add(&mut secrets, &name.value, model::interpolate(secret, &lookup, diagnostics));
-        }
-    }
-    let services = model::extend(sources, &services, diagnostics);
+    let Project { services, secrets } = Loader::new(sources, inputs, diagnostics).load(files);
+    let sources = &*sources;
     let mut group = Group { name: "default".to_owned(), ..Group::default() };
     let mut targets = Vec::new();
     for (name, service) in &services {
@@ -67,26 +46,22 @@ pub(crate) fn read(sources: &Sources, files: &[(FileId, &str)], inputs: &Inputs,
 
 /// The files that the compose files' services name in `env_file`: their text belongs into [`Inputs::env_files`].
 pub fn env_files(inputs: &Inputs) -> Vec<String> {
-    let mut names = Vec::new();
-    for file in inputs.files.iter().filter(|file| crate::is_compose(file)) {
-        let mut sources = Sources::default();
-        let id = sources.add(file.name.clone(), file.text.as_str());
-        let (documents, _) = strake_yaml::parse(id, &file.text);
-        let services = documents.iter().filter_map(|document| document.root.get("services")).flat_map(Node::entries);
-        for name in services.flat_map(|(_, service)| service::env_files(&sources, service)) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    names
+    let mut sources = Sources::default();
+    let project = load(&mut sources, inputs).0;
+    include::env_files(&sources, &project)
 }
 
-fn interpolate_service(service: &Node, lookup: &dyn Fn(&str) -> Option<String>, diagnostics: &mut Vec<Diagnostic>) -> Node {
-    model::interpolate(service, lookup, diagnostics)
+/// Files that compose files include (with the variables of those) and that are not in [`Inputs::included`] yet: more may be wanted when they are.
+pub fn includes(inputs: &Inputs) -> Vec<String> {
+    load(&mut Sources::default(), inputs).1
 }
 
-fn add(all: &mut BTreeMap<String, Node>, name: &str, node: Node) {
-    let merged = all.get(name).map_or_else(|| node.clone(), |known| model::merge(known, &node));
-    all.insert(name.to_owned(), merged);
+fn load(sources: &mut Sources, inputs: &Inputs) -> (Project, Vec<String>) {
+    let compose = inputs.files.iter().filter(|file| crate::is_compose(file));
+    let files: Vec<(FileId, &str)> = compose.map(|file| (sources.add(file.name.clone(), file.text.as_str()), file.text.as_str())).collect();
+    let mut unseen = Vec::new();
+    let mut loader = Loader::new(sources, inputs, &mut unseen);
+    let project = loader.load(&files);
+    let wanted = loader.wanted.into_iter().collect();
+    (project, wanted)
 }

@@ -35,8 +35,17 @@ fn ask(dir: &Path) -> Answer {
             other => panic!("{}: {other}", dir.display()),
         }
     }
-    if let Ok(text) = fs::read_to_string(dir.join("service.env")) {
-        inputs.env_files.insert("service.env".to_owned(), text);
+    loop {
+        let wanted = strake_bake::includes(&inputs);
+        if wanted.is_empty() {
+            break;
+        }
+        inputs.included.extend(wanted.into_iter().map(|name| (name.clone(), fs::read_to_string(dir.join(name)).ok())));
+    }
+    for name in strake_bake::env_files(&inputs) {
+        if let Ok(text) = fs::read_to_string(dir.join(&name)) {
+            inputs.env_files.insert(name, text);
+        }
     }
     let mut sources = Sources::default();
     let (config, mut findings) = read(&mut sources, &inputs);

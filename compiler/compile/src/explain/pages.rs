@@ -160,7 +160,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: "compose-unsupported",
         title: "not supported in compose files",
-        text: "`include`, `extends` of other files and external secrets are not supported. Give other files with -f as well: they are merged.",
+        text: "`extends` of other files, an `include` of elsewhere and external secrets are not supported. Give other files with -f as well, or include them: their services can be extended.",
     },
     Page { code: "compose-value", title: "a value of a compose file is wrong", text: "The message says what was found and what is expected." },
     Page {

@@ -1,6 +1,6 @@
 //! `--allow`: what a bake file asks for beyond the directory it is run in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use strake_bake::{Inputs, Resolved, Target, is_remote};
@@ -87,10 +87,28 @@ fn place(path: &str) -> PathBuf {
     path
 }
 
+/// Refuses a file that a compose file includes from beyond the current directory, with the flag that would allow it.
+pub fn read(path: &Path, args: &Bake, environment: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let (allowed, path) = (Allowed::parse(args)?, place(&path.display().to_string()));
+    if is_free(environment) || allowed.read.iter().any(|root| path.starts_with(root)) {
+        return Ok(());
+    }
+    let text = format!(
+        "a compose file includes {}, which is not in the current directory; if you trust it with that, add --allow=fs.read={}",
+        path.display(),
+        path.display()
+    );
+    Err(Failure::text(text).with_code(2))
+}
+
+fn is_free(environment: &BTreeMap<String, String>) -> bool {
+    environment.get("BUILDX_BAKE_ENTITLEMENTS_FS").is_some_and(|value| matches!(value.as_str(), "0" | "false"))
+}
+
 /// Refuses targets that reach farther than they may, with the flags that would allow it.
 pub fn check(resolved: &Resolved, args: &Bake, inputs: &Inputs) -> Result<(), Failure> {
     let allowed = Allowed::parse(args)?;
-    let free = inputs.environment.get("BUILDX_BAKE_ENTITLEMENTS_FS").is_some_and(|value| matches!(value.as_str(), "0" | "false"));
+    let free = is_free(&inputs.environment);
     let mut needed: Vec<(String, String)> = Vec::new();
     for target in resolved.targets.values() {
         let mut need = |flag: String| {

@@ -9,6 +9,7 @@ use strake_bake::{File, Host, Inputs, dotenv};
 use strake_oci::Platform;
 use strake_words::GitReference;
 
+use super::allow;
 use crate::args::Bake;
 use crate::commands::build;
 use crate::failure::Failure;
@@ -48,13 +49,37 @@ pub fn inputs<'a>(root: &Path, args: &'a Bake) -> Result<(Inputs, &'a [String]),
     let blind = environment.get("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let environment = if blind { BTreeMap::new() } else { environment };
     let (local_platform, repository) = (Platform::host().to_string(), repository.cloned());
-    let mut inputs = Inputs { files, variables, environment, dotenv, env_files: BTreeMap::new(), repository, local_platform, host };
+    let mut inputs = Inputs { files, variables, environment, dotenv, env_files: BTreeMap::new(), included: BTreeMap::new(), repository, local_platform, host };
+    include(&mut inputs, args, folder.as_deref())?;
     for name in strake_bake::env_files(&inputs) {
         if let Ok(text) = std::fs::read_to_string(&name) {
             inputs.env_files.insert(name, text);
         }
     }
     Ok((inputs, targets))
+}
+
+/// Reads what compose files include, and what that includes.
+fn include(inputs: &mut Inputs, args: &Bake, folder: Option<&Path>) -> Result<(), Failure> {
+    loop {
+        let wanted = strake_bake::includes(inputs);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for name in wanted {
+            let path = folder.map_or_else(|| PathBuf::from(&name), |folder| folder.join(&name));
+            let text = if path.is_file() {
+                match folder {
+                    Some(folder) => drop(inside(folder, &name)?),
+                    None => allow::read(&path, args, &inputs.environment)?,
+                }
+                Some(read(&name, &path)?.text)
+            } else {
+                None
+            };
+            inputs.included.insert(name, text);
+        }
+    }
 }
 
 fn variable(word: &str) -> Result<(String, String), Failure> {
