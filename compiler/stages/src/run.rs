@@ -60,7 +60,7 @@ impl StageLowering<'_, '_> {
             return None;
         }
         let Some(device) = run.devices.first() else { return Some(()) };
-        self.error("unsupported", "RUN --device is not supported yet", device.span);
+        self.error("unsupported", "RUN --device is not supported yet: with --security=insecure a step has the devices of this machine", device.span);
         None
     }
 

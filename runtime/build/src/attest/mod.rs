@@ -13,7 +13,7 @@ pub use provenance::{BUILD_TYPE, Dependency, Provenance, SLSA_PROVENANCE, Times}
 pub use purl::image_purl;
 pub use sbom::{Inventory, Package, SPDX, ScanError, inventory, spdx};
 
-/// `_type` of every statement (in-toto attestation framework, "Statement").
+/// `_type` of every statement (in-toto attestation framework, "Statement"): what BuildKit writes since 2026; until then it wrote v0.1, and readers take both.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The name of a subject that has none.
 const NAMELESS: &str = "_";

@@ -55,7 +55,7 @@ impl Words<'_> {
     fn option(&mut self, attribute: &str, long: &str, values: impl IntoIterator<Item = String>) -> Result<(), Failure> {
         for value in values {
             if !self.known.iter().any(|known| known == long) {
-                return Err(self.wrong(attribute, &format!("not supported yet (found `{value}`)")));
+                return Err(self.wrong(attribute, &format!("not supported yet (found `{value}`): leave it out of the target")));
             }
             self.words.push(format!("--{long}={value}"));
         }

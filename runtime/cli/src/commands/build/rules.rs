@@ -35,7 +35,7 @@ pub fn rules(args: &Build) -> Result<Rules, Failure> {
         match word {
             "network.host" => rules.host_network = true,
             "security.insecure" => rules.insecure = true,
-            "device" => return Err(Failure::text("--allow device: RUN --device is not supported").with_code(2)),
+            "device" => return Err(Failure::text("--allow device: RUN --device is not supported: a step with RUN --security=insecure (--allow security.insecure) has the devices of this machine").with_code(2)),
             other => return Err(Failure::text(format!("--allow {other}: expected network.host or security.insecure")).with_code(2)),
         }
     }
