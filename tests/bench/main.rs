@@ -1,6 +1,6 @@
 //! `make bench`: strake and its peers on the same work in one run, printed as ratios. A figure alone moves from machine to machine; a ratio of one run holds.
 //!
-//! Words choose: `build`, `cluster` or `watch` for one part, an app's name (`runs`, `b`, `files`, `copies`, `stages`, `layer`, `store`) for one work, `quick` for a
+//! Words choose: `build`, `cluster`, `watch`, `compile`, `plan`, `shop` or `sync` for one part, an app's name (`runs`, `b`, `files`, `copies`, `stages`, `layer`, `store`) for one work, `quick` for a
 //! tenth of the sizes, `alone` for strake without its peers. No word at all is everything.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench is a program that prints")]
@@ -8,6 +8,8 @@
 mod apps;
 mod builds;
 mod cluster;
+mod deploy;
+mod follow;
 mod moving;
 mod peers;
 mod report;
@@ -17,6 +19,8 @@ mod watch;
 use apps::Sizes;
 use report::Report;
 
+/// Parts that build nothing beside other builders.
+const PARTS: [&str; 6] = ["cluster", "watch", "compile", "plan", "shop", "sync"];
 /// Words that choose no work.
 const MANNERS: [&str; 2] = ["quick", "alone"];
 
@@ -26,7 +30,8 @@ fn main() {
         std::process::exit(1);
     }
     let mut works: Vec<&str> = builds::names().collect();
-    works.extend(["layer", "store", "cluster", "watch"]);
+    works.extend(["layer", "store"]);
+    works.extend(PARTS);
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(odd) = words.iter().find(|word| *word != "build" && !MANNERS.contains(&word.as_str()) && !works.contains(&word.as_str())) {
         eprintln!("bench: `{odd}` is none of build, {}, {}", works.join(", "), MANNERS.join(", "));
@@ -34,7 +39,7 @@ fn main() {
     }
     let said = |word: &str| words.iter().any(|found| found == word);
     let all = words.iter().all(|word| MANNERS.contains(&word.as_str()));
-    works.retain(|work| all || said(work) || (said("build") && !["cluster", "watch"].contains(work)));
+    works.retain(|work| all || said(work) || (said("build") && !PARTS.contains(work)));
     let sizes = if said("quick") { Sizes::QUICK } else { Sizes::FULL };
     let world = strake_tests::World::new();
     let mut report = Report::default();
@@ -46,6 +51,19 @@ fn main() {
     if works.contains(&"watch") {
         watch::measure(&mut report);
     }
+    let objects = if said("quick") { 100 } else { 1000 };
+    if works.contains(&"compile") {
+        deploy::compile(objects, &mut report);
+    }
+    if works.contains(&"plan") {
+        deploy::plan(objects, &mut report);
+    }
+    if works.contains(&"shop") {
+        deploy::shop(&mut report);
+    }
+    if works.contains(&"sync") {
+        follow::measure(&mut report);
+    }
     println!("{report}\nload of the machine at the end: {}", load());
 }
 
@@ -56,7 +74,7 @@ fn load() -> String {
 }
 
 fn builds(world: &strake_tests::World, works: &[&str], sizes: Sizes, alone: bool, report: &mut Report) {
-    if works.iter().all(|work| ["cluster", "watch"].contains(work)) {
+    if works.iter().all(|work| PARTS.contains(work)) {
         return;
     }
     let dir = world.path("bench");
@@ -64,7 +82,7 @@ fn builds(world: &strake_tests::World, works: &[&str], sizes: Sizes, alone: bool
     let mut builders = peers::all(world, &dir, &bases, alone);
     for work in works {
         match *work {
-            "cluster" | "watch" => {}
+            part if PARTS.contains(&part) => {}
             "b" if bases.debian.is_none() => eprintln!("SKIPPED app b: no Debian base (mmdebstrap is not installed)"),
             "layer" => moving::layer(world, &dir, sizes, &mut builders, report),
             "store" => moving::store(world, &dir, &bases, report),

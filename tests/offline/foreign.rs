@@ -9,7 +9,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use strake_client::{Client, Patch, Resource, WriteParams};
-use strake_plan::{Change, DeployPlan, ObjectId};
+use strake_apply::ApplyError;
+use strake_plan::{Change, ChangeId, DeployPlan, Edge, ObjectId, Wanted};
 
 use super::{apply, asked, served};
 
@@ -123,4 +124,41 @@ async fn complaint_03_what_somebody_has_made_anew_meanwhile_is_not_deleted() {
     let report = apply(&client, &plan(vec![map])).await.unwrap();
     assert!(report.pruned.is_empty() && report.kept[0].1.contains("made anew"), "{report:?}");
     assert!(store.lock().unwrap().contains_key("w"));
+}
+
+/// One of the API servers learns of a new kind later than the one that has accepted its definition.
+#[tokio::test]
+async fn complaint_06_a_kind_that_a_cluster_serves_late_is_waited_for() {
+    let store = Store::default();
+    let asked = Arc::new(Mutex::new(0));
+    let define = |store: State<Store>, name: Path<String>, query: RawQuery, body: String| async move {
+        let mut object: Value = serde_json::from_str(&body).unwrap();
+        object["status"] = json!({"conditions": [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]});
+        write(store, name, query, object.to_string()).await
+    };
+    let count = Arc::clone(&asked);
+    let late = move |store: State<Store>, name: Path<String>, query: RawQuery, body: String| async move {
+        *count.lock().unwrap() += 1;
+        if *count.lock().unwrap() <= 2 { refusal(404, "NotFound") } else { write(store, name, query, body).await }
+    };
+    let own = Router::new()
+        .route("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}", get(read).patch(define))
+        .route("/apis/example.org/v1/namespaces/default/widgets/{name}", get(read).patch(late))
+        .with_state(store.clone());
+    let client = Client::in_process(own.fallback_service(served().await));
+    let spec = json!({"group": "example.org", "names": {"kind": "Widget", "plural": "widgets"}});
+    let mut definition = change("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", "widgets.example.org", &spec);
+    definition.id.namespace.clear();
+    let widget = change("example.org/v1", "Widget", "widgets", "w", &json!({"size": 1}));
+    let after = vec![Edge { change: ChangeId(0), state: Wanted::Ready }];
+    apply(&client, &plan(vec![definition, Change { after, ..widget.clone() }])).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), 3);
+    assert!(store.lock().unwrap().contains_key("w"));
+
+    // A kind that nothing in the plan defines is not waited for: it is a mistake, or of a cluster that lacks it.
+    *asked.lock().unwrap() = 0;
+    store.lock().unwrap().clear();
+    let refused = apply(&client, &plan(vec![widget])).await.unwrap_err();
+    assert!(matches!(refused, ApplyError::Refused { .. }), "{refused:?}");
+    assert_eq!(*asked.lock().unwrap(), 1);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use strake_deploy::{Manifest, images};
+use strake_kinds::structural::Definition;
 use strake_dockerfile::File;
 use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Phase, Plan};
 use strake_source::{Diagnostic, FileId, Sources, Span, Spanned};
@@ -37,13 +38,18 @@ pub struct Project {
 impl Project {
     /// Parses everything, checks the objects, and finds out which Dockerfile builds what.
     pub fn read(inputs: &Inputs) -> Self {
+        Project::read_knowing(inputs, Vec::new())
+    }
+
+    /// The same, with kinds of custom resources that a cluster knows, which [`Project::undefined`] asks for.
+    pub fn read_knowing(inputs: &Inputs, definitions: Vec<Definition>) -> Self {
         let mut sources = Sources::default();
         let mut order: Vec<&crate::Manifest> = inputs.manifests.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
         let files: Vec<FileId> = order.iter().map(|file| add(inputs, file, &mut sources)).collect();
         let Given { values, lints, hooks, keep_pods, findings: mut told } = given(inputs, &mut sources);
         let Options { set, namespace, foreign, .. } = inputs.options.clone();
-        let options = strake_deploy::Options { set, namespace, foreign, values, ..strake_deploy::Options::default() };
+        let options = strake_deploy::Options { set, namespace, foreign, values, definitions, ..strake_deploy::Options::default() };
         let mut overlaid = Vec::new();
         let build = |overlay: &crate::Overlay| strake_kustomize::build(&overlay.tree, &overlay.directory, &mut sources, &mut overlaid);
         let mut overlay = inputs.overlay.as_ref().map(build).unwrap_or_default();
@@ -80,6 +86,17 @@ impl Project {
         let assigned = assignment.images.into_iter().flatten().collect();
         let options = Options { lints, ..inputs.options.clone() };
         Project { sources, manifests, requests, assigned, hooks, keep_pods, diagnostics, overlay, options }
+    }
+
+    /// Kinds of custom resources that nothing among the inputs defines, each once: group, version and kind.
+    pub fn undefined(&self) -> Vec<(String, String, String)> {
+        let defined: Vec<Definition> = self.manifests.iter().filter_map(|manifest| Definition::of(&manifest.value)).collect();
+        let custom = self.manifests.iter().filter(|manifest| manifest.kind.is_custom());
+        let unknown = custom.filter(|manifest| !defined.iter().any(|known| known.group == manifest.kind.group && known.kind == manifest.kind.kind));
+        let mut kinds: Vec<_> = unknown.map(|manifest| [manifest.kind.group, manifest.kind.version, manifest.kind.kind]).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds.into_iter().map(|[group, version, kind]| (group.to_owned(), version.to_owned(), kind.to_owned())).collect()
     }
 
     /// The base images that are needed, each once, by key. Triggers of `known` ones may need others: to be asked again until nothing new is named.
@@ -129,8 +146,9 @@ impl Project {
         }
         let contents: BTreeMap<String, Option<&strake_plan::Image>> =
             assigned.iter().map(|image| (image.clone(), built.get(image).and_then(|index| build.images.get(*index)))).collect();
-        diagnostics.extend(lint::run(&manifests, &contents, &options.lints));
-        let set = strake_deploy::Options { set: options.set, namespace: options.namespace, foreign: options.foreign, values: None, keep_pods, hooks };
+        diagnostics.extend(lint::run(&manifests, &contents, &hooks, &options.lints));
+        let Options { set, namespace, foreign, .. } = options;
+        let set = strake_deploy::Options { set, namespace, foreign, keep_pods, hooks, ..strake_deploy::Options::default() };
         let (deploy, told) = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());
         diagnostics.extend(told);
         overlay.trace(&mut diagnostics);

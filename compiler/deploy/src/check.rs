@@ -1,9 +1,12 @@
 //! Findings of one object, with their places in its file.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
-use strake_kinds::apply::{self, ApplyError, Writer};
+use strake_kinds::apply::{self, ApplyError};
 use strake_kinds::decode::{self, FieldError, Problem};
 use strake_kinds::path::{FieldPath, Segment};
+use strake_kinds::structural;
 use strake_kinds::validate::{self, Invalid, Reason};
 use strake_source::{Diagnostic, Sources};
 
@@ -27,12 +30,28 @@ pub(crate) fn check(manifest: &Manifest, sources: &Sources) -> Vec<Diagnostic> {
     let named = |error: &&Invalid| error.path.pointer() != "/metadata/name" || findings.is_empty();
     let invalid: Vec<Diagnostic> = invalid.iter().filter(named).map(|error| refused(manifest, error)).collect();
     findings.extend(invalid);
-    let writer = Writer { manager: "strake", subresource: "", now: jiff::Timestamp::UNIX_EPOCH };
-    if let Err(ApplyError::List { path, problem }) = apply::server_side_apply(None, &manifest.value, &writer, true, schema) {
+    if let Err(ApplyError::List { path, problem }) = apply::tell_apart(&manifest.value, schema) {
         let span = manifest.span(&path.pointer());
         let duplicate = findings.iter().any(|finding| finding.span.is_some_and(|other| other.start >= span.start && other.end <= span.end));
         if !duplicate {
             findings.push(Diagnostic::error("duplicate-item", format!("`{path}`: {problem}")).at(span));
+        }
+    }
+    findings
+}
+
+/// A custom resource by its schema: what a server that has its definition would refuse. Rules that only the server can evaluate are said once for a kind.
+pub(crate) fn custom(manifest: &Manifest, schema: &Value, sources: &Sources, told: &mut HashSet<(&'static str, String)>) -> Vec<Diagnostic> {
+    let found = structural::check(&manifest.value, schema);
+    let mut findings: Vec<Diagnostic> = found.fields.iter().map(|error| field(manifest, error, sources)).collect();
+    let named = |error: &&Invalid| error.path.pointer() != "/metadata/name" || !manifest.id.name.is_empty();
+    let general = validate::object(&manifest.value, manifest.kind);
+    findings.extend(general.iter().filter(named).chain(&found.invalid).map(|error| refused(manifest, error)));
+    for left in &found.left {
+        if told.insert((manifest.kind.kind, left.rule.clone())) {
+            let message = format!("a rule of {} is left to the server: {}", manifest.kind.kind, left.why);
+            let finding = Diagnostic::warning("server-rule", message).at(manifest.span(&left.path.pointer()));
+            findings.push(finding.help(format!("the rule: {}", left.rule)));
         }
     }
     findings

@@ -1,9 +1,11 @@
 //! Files to objects.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use serde_json::Value;
 use strake_kinds::KindInfo;
+use strake_kinds::structural::Definition;
 use strake_plan::ObjectId;
 use strake_source::{Diagnostic, FileId, Sources, nearest};
 use strake_yaml::{Kind, Node};
@@ -15,7 +17,7 @@ use crate::values;
 /// Reads all objects of the files, in the order of files and documents, then those that an overlay made. An object with errors is returned too, marked as not
 /// sound, so that what refers to it is not reported as well.
 pub fn read(sources: &Sources, files: &[FileId], made: Vec<Node>, options: &Options) -> (Vec<Manifest>, Vec<Diagnostic>) {
-    let mut reader = Reader { definitions: Vec::new(), sources, options, manifests: Vec::new(), diagnostics: Vec::new() };
+    let mut reader = Reader { definitions: Rc::from([]), left: HashSet::new(), sources, options, manifests: Vec::new(), diagnostics: Vec::new() };
     let mut nodes = Vec::new();
     for file in files {
         let (documents, diagnostics) = strake_yaml::parse_file(sources, *file);
@@ -30,19 +32,11 @@ pub fn read(sources: &Sources, files: &[FileId], made: Vec<Node>, options: &Opti
             reader.diagnostics.push(Diagnostic::note("unused-value", format!("no manifest uses the value `{name}`")).at(value.span));
         }
     }
-    reader.definitions = nodes.iter().filter_map(definition).collect();
+    // What is among the inputs is what will be; what the cluster has may be older.
+    reader.definitions = nodes.iter().filter_map(definition).chain(options.definitions.iter().cloned()).collect();
     nodes.into_iter().for_each(|node| reader.object(node));
     reader.duplicates();
     (reader.manifests, reader.diagnostics)
-}
-
-/// What a CustomResourceDefinition among the inputs says.
-struct Defined {
-    group: String,
-    kind: String,
-    plural: String,
-    versions: Vec<String>,
-    namespaced: bool,
 }
 
 /// Versions that Kubernetes no longer serves, and what took their place.
@@ -101,21 +95,15 @@ fn plural(kind: &str) -> String {
     }
 }
 
-fn definition(node: &Node) -> Option<Defined> {
-    let text = |pointer: &str| node.pointer(pointer).and_then(Node::as_str).map(str::to_owned);
-    (node.get("kind").and_then(Node::as_str) == Some("CustomResourceDefinition")).then_some(())?;
-    let versions = node.pointer("/spec/versions").map(Node::items).unwrap_or_default();
-    Some(Defined {
-        group: text("/spec/group")?,
-        kind: text("/spec/names/kind")?,
-        plural: text("/spec/names/plural")?,
-        versions: versions.iter().filter_map(|version| Some(version.get("name")?.as_str()?.to_owned())).collect(),
-        namespaced: text("/spec/scope").as_deref() != Some("Cluster"),
-    })
+fn definition(node: &Node) -> Option<Definition> {
+    let is_one = node.get("kind").and_then(Node::as_str) == Some("CustomResourceDefinition");
+    is_one.then(|| Definition::of(&node.to_json())).flatten()
 }
 
 struct Reader<'a> {
-    definitions: Vec<Defined>,
+    definitions: Rc<[Definition]>,
+    /// Kinds with the rules of theirs that have been said to be the server's.
+    left: HashSet<(&'static str, String)>,
     sources: &'a Sources,
     options: &'a Options,
     manifests: Vec<Manifest>,
@@ -139,7 +127,7 @@ impl Reader<'_> {
             return items.iter().cloned().for_each(|item| self.object(item));
         }
         match strake_kinds::by_kind(&api_version, &kind) {
-            Some(info) if info.supported || self.options.foreign => self.known(node, info),
+            Some(info) if info.supported || self.options.foreign => self.known(node, info, None),
             Some(info) => {
                 let message = format!("strake's own cluster does not run {kind} ({api_version}) yet");
                 let supported: BTreeSet<&str> = strake_kinds::table().iter().filter(|kind| kind.supported).map(|kind| kind.kind).collect();
@@ -147,7 +135,7 @@ impl Reader<'_> {
                 let finding = Diagnostic::error("unsupported-kind", message).at(self.place(&node, "kind")).label("known, but nothing here runs it");
                 self.diagnostics.push(finding.help("for another cluster, name it: --context NAME").help(help));
                 // What else is wrong with it is told in the same run.
-                self.known(node, info);
+                self.known(node, info, None);
                 self.manifests.iter_mut().last().into_iter().for_each(|manifest| manifest.sound = false);
             }
             None => self.unknown(node, &api_version, &kind),
@@ -169,14 +157,16 @@ impl Reader<'_> {
     /// A kind that is not Kubernetes' own: of a custom resource whose definition is among the inputs, or a mistake, or of one that the cluster knows.
     fn unknown(&mut self, node: Node, api_version: &str, kind: &str) {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        if let Some(defined) = self.definitions.iter().find(|defined| defined.group == group && defined.kind == kind) {
-            if !defined.versions.iter().any(|known| known == version) {
+        let definitions = Rc::clone(&self.definitions);
+        if let Some(defined) = definitions.iter().find(|defined| defined.group == group && defined.kind == kind) {
+            let Some(known) = defined.version(version).filter(|version| version.served) else {
                 let message = format!("{kind} has no version `{version}`");
                 let finding = Diagnostic::error("unknown-kind", message).at(self.place(&node, "apiVersion"));
-                return self.diagnostics.push(finding.help(format!("versions of its definition: {}", defined.versions.join(", "))));
-            }
+                let served: Vec<&str> = defined.versions.iter().filter(|version| version.served).map(|version| version.name.as_str()).collect();
+                return self.diagnostics.push(finding.help(format!("versions of its definition: {}", served.join(", "))));
+            };
             let info = strake_kinds::custom(group, version, kind, &defined.plural, defined.namespaced);
-            return self.custom(node, info);
+            return self.custom(node, info, known.schema.as_ref());
         }
         let elsewhere = strake_kinds::table().iter().filter(|row| row.kind == kind).max_by_key(|row| row.supported);
         // Only Kubernetes itself has groups without a dot or with its own name behind it.
@@ -185,7 +175,7 @@ impl Reader<'_> {
             let message = format!("{kind} ({api_version}) is defined by nothing here: its fields are not checked");
             self.diagnostics.push(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
             let info = strake_kinds::custom(group, version, kind, &plural(kind), true);
-            return self.known(node, info);
+            return self.known(node, info, None);
         }
         let mut finding = Diagnostic::error("unknown-kind", format!("there is no kind `{kind}` in `{api_version}`")).at(self.place(&node, "kind"));
         let names = strake_kinds::table().iter().map(|row| row.kind);
@@ -202,20 +192,25 @@ impl Reader<'_> {
         self.diagnostics.push(finding);
     }
 
-    fn custom(&mut self, node: Node, info: &'static KindInfo) {
+    fn custom(&mut self, node: Node, info: &'static KindInfo, schema: Option<&Value>) {
         if !self.options.foreign {
             let message = format!("strake's own cluster serves no custom resources yet, such as {}", info.kind);
             let finding = Diagnostic::error("unsupported-kind", message).at(self.place(&node, "kind"));
             self.diagnostics.push(finding.help("for another cluster, name it: --context NAME"));
         }
-        self.known(node, info);
+        if schema.is_none() {
+            let message = format!("the definition of {} has no schema here: its fields are not checked", info.kind);
+            self.diagnostics.push(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
+        }
+        self.known(node, info, schema);
     }
 
     fn place(&self, node: &Node, field: &str) -> strake_source::Span {
         node.span_at(&format!("/{field}")).unwrap_or(node.span)
     }
 
-    fn known(&mut self, node: Node, kind: &'static KindInfo) {
+    /// Takes an object in; the schema is a custom resource's.
+    fn known(&mut self, node: Node, kind: &'static KindInfo, schema: Option<&Value>) {
         let mut value = node.to_json();
         if kind.namespaced {
             fill_namespace(&mut value, &self.options.namespace);
@@ -230,7 +225,10 @@ impl Reader<'_> {
             name: text("/metadata/name"),
         };
         let mut manifest = Manifest { id, kind, value, node, sound: true };
-        let findings = check::check(&manifest, self.sources);
+        let mut findings = check::check(&manifest, self.sources);
+        if let Some(schema) = schema {
+            findings.extend(check::custom(&manifest, schema, self.sources, &mut self.left));
+        }
         manifest.sound = !findings.iter().any(Diagnostic::is_error);
         self.diagnostics.extend(findings);
         self.manifests.push(manifest);

@@ -15,6 +15,8 @@ pub struct Options {
     pub namespace: String,
     /// The plan is for a cluster that may serve more kinds than strake's own.
     pub foreign: bool,
+    /// Kinds of custom resources that the cluster knows.
+    pub definitions: Vec<strake_kinds::structural::Definition>,
     /// Parameters of the project; `None` leaves `${{ … }}` in manifests alone.
     pub values: Option<std::collections::BTreeMap<String, Node>>,
     /// Changed configuration restarts nothing.

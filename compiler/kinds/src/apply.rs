@@ -130,6 +130,15 @@ pub fn server_side_apply(live: Option<&Value>, config: &Value, writer: &Writer<'
     Ok(merged)
 }
 
+/// Whether the items of all keyed lists can be told apart, without which [`server_side_apply`] refuses a configuration. It looks at nothing else.
+///
+/// # Errors
+/// The first item that cannot be told from another one, or a configuration that is no object.
+pub fn tell_apart(config: &Value, message: &'static Message) -> Result<(), ApplyError> {
+    let config = wanted(config, "", message).ok_or(ApplyError::NotAnObject)?;
+    walk::fields(&config, Shape::root(message)).map(drop)
+}
+
 /// Notes in `new` that `writer` changed it from `old` by create, replace or patch.
 ///
 /// Managed fields that `new` brings along are taken as the client's wish; `[{}]` forgets all of them.

@@ -1,5 +1,6 @@
 //! From JSON to objects: strict checks, the canonical form that a server stores, and typed values.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -29,7 +30,7 @@ pub enum Problem {
     /// The schema has no such field here.
     Unknown {
         /// The field here with the nearest name.
-        nearest: Option<&'static str>,
+        nearest: Option<Cow<'static, str>>,
         /// The path of a field of exactly this name, further up or further down.
         belongs: Option<FieldPath>,
     },
@@ -133,7 +134,7 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown(&mut self, name: &str, message: &'static Message) {
-        let nearest = strake_source::nearest(name, message.fields.iter().map(|field| field.name));
+        let nearest = strake_source::nearest(name, message.fields.iter().map(|field| field.name)).map(Cow::Borrowed);
         let belongs = self.elsewhere(name);
         self.report(Problem::Unknown { nearest, belongs });
     }
@@ -234,7 +235,7 @@ fn is_time(text: &str) -> bool {
     text.parse::<jiff::Timestamp>().is_ok()
 }
 
-fn found(value: &Value) -> &'static str {
+pub(crate) fn found(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

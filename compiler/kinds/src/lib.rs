@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod decode;
 pub mod default;
+pub mod expression;
 pub mod indexes;
 pub mod merge;
 pub mod openapi;
@@ -17,6 +18,7 @@ pub mod protobuf;
 pub mod quantity;
 pub mod schedule;
 pub mod schema;
+pub mod structural;
 mod table;
 pub mod validate;
 

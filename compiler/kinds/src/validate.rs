@@ -8,6 +8,7 @@ use crate::KindInfo;
 use crate::path::{At, FieldPath};
 
 mod container;
+mod definition;
 pub mod job;
 mod meta;
 pub mod names;
@@ -118,6 +119,7 @@ pub fn object(object: &Value, kind: &KindInfo) -> Vec<Invalid> {
         ("", "Event") => meta::event(root, &at, &mut findings),
         ("discovery.k8s.io", "EndpointSlice") => service::endpoint_slice(root, &at, &mut findings),
         ("", "Node") => pod::taints(spec, &spec_at, &mut findings),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::definition(root, &at, &mut findings),
         ("strake.dev", "Sync") => match spec {
             Some(spec) => sync::spec(spec, &spec_at, &mut findings),
             None => findings.required(&spec_at, "the address of a git repository must be given in url"),

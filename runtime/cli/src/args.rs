@@ -181,6 +181,9 @@ pub struct Input {
     /// Ask no registry: base images must be in the store
     #[arg(long)]
     pub offline: bool,
+    /// Nothing outside of this directory is read: for what somebody else wrote
+    #[arg(skip)]
+    pub within: Option<PathBuf>,
 }
 
 impl Input {
@@ -197,6 +200,7 @@ impl Input {
             lints: Vec::new(),
             locked: false,
             offline: false,
+            within: None,
         }
     }
 }
@@ -271,6 +275,9 @@ pub struct Target {
     /// A kubeconfig file [default: strake's own cluster; with --context, KUBECONFIG or ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// The cluster is not asked for the kinds that it knows
+    #[arg(skip)]
+    pub unasked: bool,
 }
 
 impl Target {
@@ -322,6 +329,9 @@ pub struct Apply {
     /// Delete and make anew what has a change that cannot be made in place
     #[arg(long)]
     pub replace: bool,
+    /// Roll Deployments out at once, whatever strategy their annotations name
+    #[arg(long)]
+    pub at_once: bool,
     /// Return without waiting for health; what something else comes after is still waited for
     #[arg(long)]
     pub no_wait: bool,
@@ -331,12 +341,18 @@ pub struct Apply {
     /// How long to wait for another apply of the same set; after that the exit code is 5
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub lock_wait: u64,
+    /// Do without the set's lock, for an account that may not write Leases: then nothing keeps two applies of the set apart
+    #[arg(long)]
+    pub no_lock: bool,
     /// How many failures of its containers each replica may have before the rollout counts as lost
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub failures_per_replica: u32,
     /// Give a rollout up only at its timeout, whatever happens before
     #[arg(long)]
     pub until_deadline: bool,
+    /// Give a rollout up when nothing at all has changed for so long [default: a slow start never fails before its timeout]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "until_deadline", value_parser = clap::value_parser!(u64).range(1..))]
+    pub no_activity_timeout: Option<u64>,
     /// Do not show what containers write while they start
     #[arg(long)]
     pub no_logs: bool,
@@ -388,6 +404,9 @@ pub struct Down {
     /// How long to wait until everything is gone
     #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     pub timeout: u64,
+    /// Do without the set's lock, for an account that may not write Leases: then nothing keeps two applies of the set apart
+    #[arg(long)]
+    pub no_lock: bool,
 }
 
 /// strake serve
@@ -567,6 +586,39 @@ pub enum RolloutVerb {
     Undo(RolloutUndo),
     /// Replace its pods
     Restart(RolloutOf),
+    /// Let a canary or blue-green rollout go on from its pause
+    Promote(RolloutPromote),
+    /// Bring a canary or blue-green rollout back to the old version
+    Abort(RolloutAbort),
+}
+
+/// Which rollout goes on.
+#[derive(Args, Debug)]
+#[command(after_help = "The apply that waits at the pause goes on at once; when none does, the next apply of the same directory does.
+
+Examples:
+  strake rollout promote deployment/web
+  strake rollout promote deployment/web -n shop --all")]
+pub struct RolloutPromote {
+    /// deployment/NAME
+    #[arg(required = true, value_name = "KIND")]
+    pub what: Vec<String>,
+    /// Over all pauses that are left; health and checks still count
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// Which rollout goes back.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  strake rollout abort deployment/web\n  strake rollout abort deployment/web -n shop --context production")]
+pub struct RolloutAbort {
+    /// deployment/NAME
+    #[arg(required = true, value_name = "KIND")]
+    pub what: Vec<String>,
+    #[command(flatten)]
+    pub scope: Scope,
 }
 
 /// Which rollout.

@@ -1,6 +1,6 @@
 //! What was named to be compiled: directories, files, stdin and git repositories, brought to this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,7 @@ use crate::args::Input;
 use crate::commands::build::remote::{Fetcher, Named};
 use crate::failure::Failure;
 use crate::project::{self, Project, Text};
+use crate::sync::source::leads_out;
 
 /// The name of manifests that come from stdin.
 pub const STDIN: &str = "<stdin>";
@@ -29,6 +30,8 @@ pub struct Located {
     pub places: Vec<PathBuf>,
     /// Manifests from stdin.
     stdin: Option<String>,
+    /// Directories that nothing below them may lead out of.
+    bounds: Vec<PathBuf>,
     /// What paths of repositories are called: `/…/tree/` is `shop@0123abc:`.
     names: Vec<(String, String)>,
 }
@@ -79,7 +82,7 @@ fn repository_name(reference: &GitReference) -> String {
 /// A mixture that means nothing; a repository that cannot be fetched.
 pub fn locate(root: &Path, input: &Input) -> Result<Located, Failure> {
     let usage = |text: &str| Failure::text(text).with_code(2);
-    let mut located = Located::default();
+    let mut located = Located { bounds: input.within.iter().cloned().collect(), ..Located::default() };
     for word in std::iter::once(&input.dir).chain(&input.more) {
         if word == Path::new("-") {
             if located.stdin.is_some() {
@@ -127,6 +130,11 @@ fn repository(root: &Path, word: &Path, offline: bool, located: &mut Located) ->
     let commit = fetcher.fetched().last().map(|seen| seen.digest.1.clone()).unwrap_or_default();
     // The folder may be a link inside the tree; the tree's own path is what all its files begin with.
     let tree = folder.ancestors().find(|path| path.file_name().is_some_and(|name| name == "tree")).unwrap_or(&folder).to_owned();
+    let link = leads_out(&tree).map_err(|source| Failure::read(&tree, source))?;
+    if let Some(link) = link {
+        return Err(Failure::text(format!("{text}: the link {} leads out of the repository, to a file of this machine", link.display())));
+    }
+    located.bounds.push(tree.clone());
     let name = format!("{}@{}:", repository_name(&reference), commit.get(..7).unwrap_or(&commit));
     located.names.push((format!("{}/", tree.display()), name));
     COMMITS.lock().unwrap_or_else(PoisonError::into_inner).insert(text.into_owned(), commit);
@@ -145,7 +153,8 @@ impl Located {
         let mut whole = Project::default();
         for place in &self.places {
             let own = environment.filter(|_| !several || place.join(strake_compile::config::FILE_NAME).is_file());
-            let part = project::read(place, own).map_err(|failure| self.told(failure))?;
+            let within = self.bounds.iter().find(|bound| place.starts_with(bound));
+            let part = project::read_within(place, own, within.map(PathBuf::as_path)).map_err(|failure| self.told(failure))?;
             if part.config.is_some() && whole.config.is_some() {
                 return Err(usage(format!(
                     "two of the directories have a {}: they are two projects, to be named one at a time",
@@ -219,11 +228,9 @@ impl Located {
 /// Adds files, each once.
 fn add(all: &mut Vec<Text>, more: Vec<Text>) {
     let place = |text: &Text| std::fs::canonicalize(&text.path).unwrap_or_else(|_| text.path.clone());
-    for text in more {
-        if !all.iter().any(|known| place(known) == place(&text)) {
-            all.push(text);
-        }
-    }
+    // Each is asked for once: a thousand files have half a million pairs.
+    let mut known: HashSet<PathBuf> = all.iter().map(place).collect();
+    all.extend(more.into_iter().filter(|text| known.insert(place(text))));
 }
 
 #[cfg(test)]
@@ -261,6 +268,7 @@ mod tests {
         let located = |names: &[&str], stdin: Option<&str>| Located {
             places: names.iter().map(|name| dir.path().join(name)).collect(),
             stdin: stdin.map(str::to_owned),
+            bounds: Vec::new(),
             names: Vec::new(),
         };
         let both = located(&["a", "c", "c/c.yaml"], Some("kind: x")).read(None).expect("read");

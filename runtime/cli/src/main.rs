@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod connect;
+mod definitions;
 mod failure;
 mod inputs;
 mod interrupt;

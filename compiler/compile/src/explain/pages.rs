@@ -176,7 +176,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: "custom-resource",
         title: "an object of a kind that nothing here defines",
-        text: "Its CustomResourceDefinition is not among the inputs, so that its fields cannot be checked; the cluster checks them when it is applied.",
+        text: "Its CustomResourceDefinition is neither among the inputs nor in the cluster that is planned for, so that its fields cannot be checked; the cluster checks them when it is applied.",
     },
     Page {
         code: "directive",
@@ -322,6 +322,11 @@ pub(super) const PAGES: &[Page] = &[
         text: "The object was right for an older Kubernetes. The finding names the version that took its place and what must change with it.",
     },
     Page {
+        code: "server-rule",
+        title: "a rule of a custom resource that only the server can evaluate",
+        text: "The definition has a rule in CEL, or a pattern, with something in it that is not known here: a function of Kubernetes' own, a time, or a great many values. It counts when the object is applied.",
+    },
+    Page {
         code: "sops",
         title: "an encrypted file cannot be opened",
         text: "The file was encrypted with SOPS. Its key is taken from SOPS_AGE_KEY, SOPS_AGE_KEY_FILE or ~/.config/sops/age/keys.txt (age), or is ~/.ssh/id_ed25519. No key fits, or the file was changed by something else than sops. What it holds is opened in memory only, and shown nowhere.",
@@ -434,6 +439,11 @@ pub(super) const PAGES: &[Page] = &[
         code: "order-annotation",
         title: "an annotation about order that cannot be followed",
         text: "Order is said by strake.dev/depends-on (`KIND/NAME=STATE`, with NAMESPACE/ before it for another namespace; STATE is present, ready or complete), strake.dev/hook (before or after), config.kubernetes.io/depends-on, kapp.k14s.io/change-group and change-rule, argocd.argoproj.io/sync-wave and hook, and helm.sh/hook with its weight and delete policy.",
+    },
+    Page {
+        code: "rollout-annotation",
+        title: "an annotation about a rollout that cannot be followed",
+        text: "On a Deployment, strake.dev/strategy is canary, blue-green or rolling (as Kubernetes does it). strake.dev/steps lists its steps by comma: for a canary weights in percent of the replicas, which grow, and for blue-green `switch`; between them `pause 30s`, or `pause` until `strake rollout promote`. strake.dev/check is asked of the new pods at each step: `http://:8080/healthz` (each new pod itself), `http://HOST:PORT/PATH`, either with the expected status behind it, or `exec: COMMAND` inside of each new pod. A blue-green rollout switches the Services of the set that select its pods and nothing else's. The new pods come from a Deployment NAME-canary or NAME-blue-green, so that name must be free.",
     },
     Page {
         code: "unknown-dependency",

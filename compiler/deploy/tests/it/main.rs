@@ -1,5 +1,6 @@
 //! Tests of strake-deploy: what objects refer to, and the order that follows. Findings are tested with the golden cases of strake-compile.
 
+mod any_order;
 mod ordered;
 mod restart;
 
@@ -177,4 +178,89 @@ metadata: {name: settings}
     assert_eq!(plan.changes[3].after, [Edge { change: ChangeId(0), state: Wanted::Ready }], "a custom resource comes after its definition");
     let (_, codes) = read_for(false);
     assert_eq!(codes, "unsupported-kind unknown-kind unknown-kind unsupported-kind");
+}
+
+const WIDGETS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgets, singular: widget}
+  scope: Cluster
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, required: [size], properties: {
+        size: {type: integer, maximum: 5}, colour: {type: string, enum: [red, green]}, at: {type: string}, rules: {type: integer}},
+        x-kubernetes-validations: [{rule: 'self.size != 4', message: four is an unlucky number}, {rule: 'isURL(self.at)'}]}}}}}
+    - {name: v0, served: false, storage: false, schema: {openAPIV3Schema: {type: object}}}
+";
+
+fn foreign(text: &str, definitions: Vec<strake_kinds::structural::Definition>) -> (Sources, Vec<Manifest>, Vec<Diagnostic>) {
+    let mut sources = Sources::default();
+    let file = sources.add("app.yaml", text);
+    let (manifests, diagnostics) = read(&sources, &[file], Vec::new(), &Options { foreign: true, definitions, ..options() });
+    (sources, manifests, diagnostics)
+}
+
+fn shown(sources: &Sources, diagnostics: &[Diagnostic]) -> Vec<String> {
+    let line = |finding: &Diagnostic| {
+        let label = if finding.label.is_empty() { String::new() } else { format!(" ({})", finding.label) };
+        let place = finding.span.map(|span| sources.text(span).lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
+        format!("{} `{place}`: {}{label}", finding.code.0, finding.message)
+    };
+    diagnostics.iter().map(line).collect()
+}
+
+#[test]
+fn custom_resources_are_checked_by_their_definition_with_every_mistake_in_one_run() {
+    let wrong = "
+apiVersion: example.com/v1
+kind: Widget
+metadata: {name: w, labels: {a: b/c}}
+spec:
+  colour: gren
+  size: 4
+  siz: 9
+  at: here
+---
+apiVersion: example.com/v1
+kind: Widget
+metadata: {name: x}
+spec: {colour: red, at: there}
+---
+apiVersion: example.com/v0
+kind: Widget
+metadata: {name: y}
+";
+    let (sources, manifests, diagnostics) = foreign(&format!("{WIDGETS}---{wrong}"), Vec::new());
+    let expected = [
+        "unknown-field `siz`: unknown field `siz` in Widget spec (did you mean `size`?)",
+        "invalid-value `b/c`: `metadata.labels[a]` cannot be \"b/c\": must be letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
+        "invalid-value `gren`: `spec.colour` cannot be \"gren\": expected one of red, green; did you mean green?",
+        "invalid-value `colour: gren`: `spec` is not valid: four is an unlucky number",
+        "missing-field `{colour: red, at: there}`: Widget spec has no `size` (`size` must be given)",
+        "unknown-kind `example.com/v0`: Widget has no version `v0`",
+    ];
+    let said = shown(&sources, &diagnostics);
+    let (warned, said): (Vec<String>, Vec<String>) = said.into_iter().partition(|line| line.starts_with("server-rule"));
+    assert_eq!(said, expected);
+    assert!(matches!(&warned[..], [one] if one.contains("a rule of Widget is left to the server")), "once for a kind: {warned:?}");
+    assert!(manifests.iter().skip(1).all(|manifest| !manifest.sound));
+}
+
+#[test]
+fn what_the_cluster_knows_of_a_kind_counts_when_the_inputs_do_not_define_it() {
+    let (_, manifests, diagnostics) = foreign(WIDGETS, Vec::new());
+    assert_eq!(diagnostics, []);
+    let known = strake_kinds::structural::Definition::of(&manifests[0].value).expect("a definition");
+    let widget = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {size: 9, at: here}\n";
+    let (sources, manifests, diagnostics) = foreign(widget, vec![known.clone()]);
+    assert!(shown(&sources, &diagnostics)[0].contains("must be at most 5"), "{diagnostics:?}");
+    assert_eq!((manifests[0].id.resource.as_str(), manifests[0].id.namespace.as_str()), ("widgets", ""), "names and scope are the cluster's");
+    // Discovery alone says what it is called and where it lives.
+    let bare = strake_kinds::structural::Version { name: "v1".to_owned(), served: true, schema: None };
+    let named = strake_kinds::structural::Definition { plural: "widgetry".to_owned(), versions: vec![bare], ..known };
+    let (_, manifests, diagnostics) = foreign(widget, vec![named]);
+    assert_eq!(manifests[0].id.resource, "widgetry");
+    assert_eq!(diagnostics.iter().map(|finding| finding.code.0).collect::<Vec<_>>(), ["custom-resource"]);
 }

@@ -11,4 +11,5 @@ mod merge;
 mod openapi;
 mod protobuf;
 mod schema;
+mod structural;
 mod validate;

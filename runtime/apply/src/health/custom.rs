@@ -11,8 +11,8 @@
 //! `object`, `metadata`, `spec` and `status` are the object's. The first that is true counts, in the order failed, in progress, current; with `health-current` alone, an
 //! object is in progress until it is true.
 
-use cel::{Context, Env, Value as Cel};
 use serde_json::{Value, json};
+use strake_kinds::expression::{self, Limits, Unclear};
 
 use super::{Health, because, condition};
 
@@ -23,12 +23,8 @@ pub const IN_PROGRESS: &str = "strake.dev/health-in-progress";
 /// True: it is as it should be.
 pub const CURRENT: &str = "strake.dev/health-current";
 
-/// Characters of an expression. CEL always ends, but its cost grows with nested loops over lists, and its parser with nested parentheses: all are bounded.
-const LONGEST: usize = 512;
-/// Parentheses, brackets and braces that are open at once.
-const DEEPEST: usize = 16;
-/// Loops (`all`, `exists`, `map` ...) in one expression.
-const MOST_LOOPS: usize = 2;
+/// What an expression may be at most.
+const LIMITS: Limits = Limits { length: 512, depth: 16, loops: 2 };
 
 /// By conditions, as kstatus reads them.
 pub(super) fn generic(object: &Value) -> Health {
@@ -76,41 +72,12 @@ pub(super) fn stated(object: &Value) -> Option<Health> {
 /// # Errors
 /// What is wrong with the expression, for the person who wrote it.
 pub fn holds(expression: &str, object: &Value) -> Result<bool, String> {
-    if expression.len() > LONGEST {
-        return Err(format!("it has {} characters; at most {LONGEST} are possible", expression.len()));
-    }
-    let mut open = 0usize;
-    for letter in expression.chars() {
-        match letter {
-            '(' | '[' | '{' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > DEEPEST {
-            return Err(format!("its parentheses are nested more than {DEEPEST} deep"));
-        }
-    }
-    let loops: usize = [".all(", ".exists(", ".exists_one(", ".existsOne(", ".map(", ".filter("].iter().map(|word| expression.matches(word).count()).sum();
-    if loops > MOST_LOOPS {
-        return Err(format!("it has {loops} loops over lists; at most {MOST_LOOPS} are possible"));
-    }
-    let environment = std::sync::Arc::new(Env::stdlib());
-    let program = environment.compile(expression).map_err(|error| first_line(&error.to_string()))?;
-    let mut context = Context::with_env(environment);
     let empty = json!({});
-    for name in ["metadata", "spec", "status"] {
-        let part = object.get(name).filter(|part| part.is_object()).unwrap_or(&empty);
-        context.add_variable(name, part).map_err(|error| error.to_string())?;
+    let part = |name: &str| object.get(name).filter(|part| part.is_object()).unwrap_or(&empty);
+    let variables = [("metadata", part("metadata")), ("spec", part("spec")), ("status", part("status")), ("object", object)];
+    match expression::holds(expression, &variables, LIMITS) {
+        Ok(truth) => Ok(truth),
+        Err(Unclear::Missing) => Ok(false),
+        Err(Unclear::Unusable(why)) => Err(why),
     }
-    context.add_variable("object", object).map_err(|error| error.to_string())?;
-    match program.execute(&context) {
-        Ok(Cel::Bool(truth)) => Ok(truth),
-        Ok(other) => Err(format!("it gives {} and not true or false", other.type_of())),
-        Err(cel::ExecutionError::NoSuchKey(_)) => Ok(false),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read").trim().to_owned()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use strake_compile::{Outcome, explain};
 use strake_source::{Diagnostic, Severity, Sources, Span};
 
-use crate::args::{Check, FindingsFormat, Format};
+use crate::args::{Check, FindingsFormat, Format, Target};
 use crate::commands::build::report;
 use crate::commands::plan::outcome;
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ use crate::output::{counted, data, say};
 
 /// Compiles and prints the findings only.
 pub fn run(root: &Path, args: &Check) -> Result<(), Failure> {
-    let (Outcome { diagnostics, sources, .. }, _) = outcome(root, &args.input, &args.target)?;
+    let (Outcome { diagnostics, sources, .. }, _) = outcome(root, &args.input, &Target { unasked: true, ..args.target.clone() })?;
     let found = || diagnostics.iter().map(|diagnostic| finding(&sources, diagnostic)).collect::<Vec<Value>>();
     match args.output {
         FindingsFormat::Text => {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use strake_compile::lint::{Level, rules};
 use strake_compile::{Dockerfile, Inputs, Manifest, Options, Outcome, Project, render};
@@ -12,6 +14,7 @@ use strake_source::{CONCEALED, Severity, Sources};
 use strake_stages::BaseImage;
 use strake_store::Store;
 
+use strake_apply::conceal::{Key, conceal};
 use strake_apply::review::{Finding, Review};
 
 use crate::args::{Format, Input, Plan, PlanFormat, Progress, Target};
@@ -21,6 +24,7 @@ use crate::commands::build::{bases, build_args, ignore_lines, report};
 use crate::commands::lock::Sourcing;
 use crate::commands::review;
 use crate::connect::connect;
+use crate::definitions;
 use crate::failure::Failure;
 use crate::inputs::{self, Located};
 use crate::interrupt;
@@ -132,6 +136,13 @@ pub fn outcome(root: &Path, input: &Input, target: &Target) -> Result<(Outcome, 
     let located = inputs::locate(root, input)?;
     let (inputs, target) = self::inputs(&located, input, target)?;
     let mut project = Project::read(&inputs);
+    let unknown = if target.is_foreign() && !target.unasked { project.undefined() } else { Vec::new() };
+    if !unknown.is_empty() {
+        let definitions = definitions::ask(root, &target, &unknown)?;
+        if !definitions.is_empty() {
+            project = Project::read_knowing(&inputs, definitions);
+        }
+    }
     let how = Sourcing::new(false, input.offline, input.locked, located.first())?;
     let bases = ingredients(root, &mut project, &how)?;
     let mut outcome = project.compile(&bases);
@@ -181,7 +192,8 @@ pub fn compile(root: &Path, input: &Input, target: &Target) -> Result<Compiled, 
 
 /// Prints the plan: what the directory means, or what it changes.
 pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
-    let mut compiled = compile(root, &args.input, &args.target)?;
+    let target = Target { unasked: args.empty || args.against.is_some(), ..args.target.clone() };
+    let mut compiled = compile(root, &args.input, &target)?;
     let reviewed = reviewed(root, args, &mut compiled)?;
     if let (Some(path), Some(review)) = (&args.out, &reviewed) {
         review::save(path, review)?;
@@ -195,7 +207,8 @@ pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
         }
         (format, review) => {
             let mut plan = serde_json::to_value(&compiled.plan)?;
-            hide_secrets(&mut plan);
+            let key = review.as_ref().and_then(|review| review.key.clone()).unwrap_or_else(|| review::key(root));
+            hash_secrets(&mut plan, &key);
             if let Some(review) = review {
                 plan["review"] = serde_json::to_value(review)?;
             }
@@ -223,12 +236,12 @@ pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Opt
         }
         if inputs::is_repository(&args.input.dir) {
             let input = Input { dir: inputs::at_reference(&args.input.dir, revision)?, set: Some(compiled.plan.deploy.set.clone()), ..args.input.clone() };
-            let before = compile(root, &input, &args.target)?.plan.deploy;
+            let before = compile(root, &input, &compiled.target)?.plan.deploy;
             let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
             return Ok(Some(offline(root, &before, compiled, header)));
         }
         let (_folder, dir) = review::at_revision(&args.input.dir, revision)?;
-        let before = before(root, args, &dir)?;
+        let before = before(root, args, &compiled.target, &dir)?;
         let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
         return Ok(Some(offline(root, &before, compiled, header)));
     }
@@ -265,12 +278,27 @@ fn offline(root: &Path, before: &strake_plan::DeployPlan, compiled: &mut Compile
 }
 
 /// What the directory meant at another revision; nothing when it was not there.
-fn before(root: &Path, args: &Plan, dir: &Path) -> Result<strake_plan::DeployPlan, Failure> {
+fn before(root: &Path, args: &Plan, target: &Target, dir: &Path) -> Result<strake_plan::DeployPlan, Failure> {
     let input = Input { dir: dir.to_owned(), set: Some(set_name(&args.input, None)), ..args.input.clone() };
     if std::fs::read_dir(dir)?.next().is_none() {
         return Ok(Default::default());
     }
-    Ok(compile(root, &input, &args.target)?.plan.deploy)
+    Ok(compile(root, &input, target)?.plan.deploy)
+}
+
+/// The same with a keyed hash for each value: as in the review beside it, so that equal values look equal.
+fn hash_secrets(plan: &mut Value, key: &Key) {
+    for change in plan["deploy"]["changes"].as_array_mut().into_iter().flatten() {
+        let sensitive: Vec<String> = change["sensitive"].as_array().into_iter().flatten().filter_map(|pointer| pointer.as_str().map(str::to_owned)).collect();
+        if change["object"]["kind"] == "Secret" {
+            // A server has it as data: so has the review.
+            for value in change["object"].get_mut("stringData").and_then(Value::as_object_mut).into_iter().flat_map(|values| values.values_mut()) {
+                *value = Value::from(STANDARD.encode(value.as_str().unwrap_or_default()));
+            }
+        }
+        change["object"] = conceal(&change["object"], key, &sensitive);
+    }
+    plan["hashedWith"] = Value::from(key.id());
 }
 
 /// Plans are kept, mailed and logged: the values of Secrets are not among what they show.
@@ -295,7 +323,9 @@ pub fn hide_secrets(plan: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::{hide_secrets, set_name};
+    use strake_apply::conceal::{Key, is_hash};
+
+    use super::{hash_secrets, hide_secrets, set_name};
     use crate::args::Input;
 
     #[test]
@@ -304,6 +334,22 @@ mod tests {
         let mut plan = serde_json::json!({"deploy": {"changes": [object("Secret", "x"), object("ConfigMap", "x")]}});
         hide_secrets(&mut plan);
         assert_eq!(plan["deploy"]["changes"], serde_json::json!([object("Secret", "(secret)"), object("ConfigMap", "x")]));
+    }
+
+    #[test]
+    fn a_printed_plan_has_hashes_where_secrets_are() {
+        let object = |kind: &str, value: &str| serde_json::json!({"object": {"kind": kind, "data": {"a": value}}});
+        let mut sealed = object("ConfigMap", "x");
+        sealed["sensitive"] = serde_json::json!(["/data/a"]);
+        // "x" in base64 is "eA==".
+        let written = serde_json::json!({"object": {"kind": "Secret", "data": {"a": "eA=="}, "stringData": {"b": "x"}}});
+        let mut plan = serde_json::json!({"deploy": {"changes": [object("Secret", "x"), object("ConfigMap", "x"), sealed, written]}});
+        hash_secrets(&mut plan, &Key::of([1; 32]));
+        let value = |place: usize| &plan["deploy"]["changes"][place]["object"]["data"]["a"];
+        assert!(is_hash(value(0)) && value(0) == value(2), "equal values look equal: {plan:#}");
+        assert_eq!(value(1), "x");
+        assert_eq!(value(3), &plan["deploy"]["changes"][3]["object"]["stringData"]["b"], "as the server will have it");
+        assert_eq!(plan["hashedWith"], Key::of([1; 32]).id());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use strake_apply::Outcome as Applied;
 use strake_compile::Outcome;
 use strake_source::{Diagnostic, Severity};
 
-use crate::args::{Apply, Ci, EventsFormat, Format, Plan, PlanConsent, PlanFormat};
+use crate::args::{Apply, Ci, EventsFormat, Format, Plan, PlanConsent, PlanFormat, Target};
 use crate::commands::apply::{consent, reach, send_plan};
 use crate::commands::build::report;
 use crate::commands::check;
@@ -85,6 +85,7 @@ fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> R
         return Err(Failure::text("manifests from stdin belong to no directory whose name their set could have: give it one with --set NAME").with_code(2));
     }
     let push = images::Push::of(args, run, mode == Mode::Apply)?;
+    let target = &Target { unasked: mode == Mode::Plan, ..target.clone() };
     let (Outcome { plan, diagnostics, sources }, target) = outcome(root, input, target)?;
     mask(run.provider, args.apply.output);
     told.findings = diagnostics.iter().map(|diagnostic| check::finding(&sources, diagnostic)).collect();
