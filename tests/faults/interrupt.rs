@@ -188,6 +188,8 @@ fn commands_that_wait_for_a_cluster() {
     world.eventually("it is being deleted", || world.get("pod", "deaf")["metadata"]["deletionTimestamp"].is_string());
     let said = interrupt(down, Signal::INT).stderr;
     assert!(said.contains("run it again"), "{said}");
+    // It ends in order: the next one does not have to find out that nobody holds the lock.
+    assert_eq!(world.get("lease", "strake-set-deaf")["spec"]["holderIdentity"].as_str().unwrap_or_default(), "", "the lock was given back");
     world.strake(&["delete", "pod", "deaf", "late", "web", "--grace-period", "0"]).ok();
     world.stop();
 }

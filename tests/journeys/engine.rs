@@ -169,6 +169,37 @@ fn hooks_of_helm_and_argo_run_on_their_occasions_and_go_when_they_want_to() {
 }
 
 #[test]
+fn complaint_10_the_way_back_neither_runs_nor_deletes_hooks() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    let before = "strake.dev/hook: before";
+    let apply = |script: &str, version: &str, more: &str| {
+        world.write("app/app.yaml", hook("migrate", script, before) + &map("settings", "", version) + more);
+        world.strake(&["apply", "app", "--timeout", "120"]).ok()
+    };
+    let uid = |name: &str| world.get("pod", name)["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    apply("echo one", "1", "");
+    let first = uid("migrate");
+    let seed = hook("seed", "echo seeds", before);
+    apply("echo two", "2", &seed);
+    let ran = (uid("migrate"), uid("seed"));
+    assert!(ran.0 != first && !ran.0.is_empty() && !ran.1.is_empty());
+
+    let back = world.strake(&["rollback", "app", "--timeout", "120"]).ok();
+    assert!(!back.all().contains("migrate |") && back.stdout.contains("not run on the way back"), "{}", back.all());
+    assert_eq!(value(&world, "settings"), "1");
+    assert_eq!((uid("migrate"), uid("seed")), ran, "what has run is as it was");
+    // Forward again: what the way back has left alone was done before.
+    let forward = apply("echo two", "2", &seed);
+    assert!(!forward.stderr.contains("migrate |") && !forward.stderr.contains("seed |"), "{}", forward.all());
+    assert_eq!((value(&world, "settings").as_str(), uid("migrate"), uid("seed")), ("2", ran.0.clone(), ran.1.clone()));
+    // It is a member all the time: one that leaves the directory goes.
+    apply("echo two", "2", "");
+    assert_eq!((uid("migrate"), uid("seed").as_str()), (ran.0, ""));
+    world.stop();
+}
+
+#[test]
 fn a_second_apply_of_a_set_waits_or_says_who_holds_the_lock() {
     needs!("busybox");
     let world = World::with_busybox();

@@ -419,3 +419,29 @@ fn values_of_secrets_are_kept_in_their_own_namespace_and_come_back() {
     assert!(!left.contains("strake"), "{left}");
     world.stop();
 }
+
+#[test]
+fn an_image_of_a_revision_that_somebody_has_deleted_is_not_kept_for_it() {
+    needs!("kubectl");
+    let world = World::new();
+    world.serve();
+    write(&world, "one", WEB);
+    world.strake(&["apply", "app"]).ok();
+    let blob = world.root().join("blobs/sha256").join(image(&world).rsplit_once("sha256:").expect("a digest").1);
+    write(&world, "two", WEB);
+    world.strake(&["apply", "app"]).ok();
+    let old = blob.clone();
+    let prune = || world.strake(&["image", "prune", "--all", "--force", "--wait", "--filter", "until=0s"]).ok();
+    world.eventually("its pod is gone", || world.list("pods").len() == 1);
+    prune();
+    assert!(old.exists(), "the revision keeps it");
+    world.kubectl(&["delete", "secret", "strake-rev-app-1"]).ok();
+    world.eventually("nothing keeps it any more", || {
+        prune();
+        !old.exists()
+    });
+    let now = world.root().join("blobs/sha256").join(image(&world).rsplit_once("sha256:").expect("a digest").1);
+    assert!(now.exists(), "the other revision keeps its own");
+    world.strake(&["down", "app"]).ok();
+    world.stop();
+}

@@ -243,6 +243,57 @@ fn complaint_03_most_of_a_set_is_never_deleted_by_a_slip() {
 }
 
 #[test]
+fn complaint_03_a_directory_that_has_become_empty_deletes_nothing() {
+    needs!("kubectl");
+    let world = World::new();
+    world.serve();
+    world.write("app/kustomization.yaml", "resources: [a.yaml]\n");
+    world.write("app/a.yaml", map("one", "", "a: b") + &map("two", "", "a: b"));
+    world.strake(&["apply", "app", "--set", "shop"]).ok();
+    // What a mistake in an overlay, a branch or a path leaves of a directory.
+    world.write("app/kustomization.yaml", "resources: []\n");
+    world.write("blank/a.yaml", "# nothing any more\n---\n");
+    std::fs::create_dir(world.path("none")).expect("a folder");
+    for dir in ["app", "blank", "none"] {
+        for command in ["plan", "apply", "up", "diff"] {
+            let ran = world.strake(&[command, dir, "--set", "shop"]);
+            assert_eq!(ran.code, 1, "{command} {dir}: {}", ran.all());
+            assert!(!ran.stderr.trim().is_empty(), "{command} {dir} says why");
+        }
+        for name in ["one", "two"] {
+            assert!(object(&world, "configmap", name).is_some(), "{name} after {dir}");
+        }
+    }
+    world.strake(&["plan", "app", "--set", "shop"]).fails(1, "there is nothing to apply, and all 2 objects of the set would be deleted");
+    world.strake(&["apply", "app", "--set", "shop", "--no-wait"]).fails(1, "say --allow-mass-delete, or use strake down");
+    world.stop();
+}
+
+#[test]
+fn complaint_03_what_blocks_its_successor_goes_early_when_it_says_so() {
+    needs!("kubectl");
+    let world = World::new();
+    world.serve();
+    let service = |name: &str, more: &str| {
+        format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}{more}}}\nspec: {{type: NodePort, selector: {{app: web}}, ports: [{{port: 80, nodePort: 30123}}]}}\n")
+    };
+    world.write("app/a.yaml", service("old", "") + &map("stays", "", "a: b"));
+    world.strake(&["apply", "app"]).ok();
+    // The port is taken until everything new is healthy, which it can never be.
+    world.write("app/a.yaml", service("new", "") + &map("stays", "", "a: b"));
+    world.strake(&["apply", "app"]).fails(1, "30123");
+    assert!(object(&world, "service", "old").is_some() && object(&world, "service", "new").is_none(), "an apply that failed prunes nothing");
+    world.write("app/a.yaml", service("old", ", annotations: {strake.dev/prune: early}") + &map("stays", "", "a: b"));
+    world.strake(&["apply", "app"]).ok();
+    world.write("app/a.yaml", service("new", "") + &map("stays", "", "a: b"));
+    world.strake(&["apply", "app"]).ok();
+    assert!(object(&world, "service", "old").is_none());
+    assert_eq!(there(&world, "service", "new")["spec"]["ports"][0]["nodePort"], 30123);
+    world.strake(&["plan", "app"]).ok();
+    world.stop();
+}
+
+#[test]
 fn complaint_04_a_plan_lists_deletions_hides_secrets_and_ends_with_a_code() {
     needs!("kubectl");
     let world = World::new();
@@ -265,10 +316,16 @@ fn complaint_04_a_plan_lists_deletions_hides_secrets_and_ends_with_a_code() {
     }
     let plan: Value = serde_json::from_str(&json.stdout).expect("JSON");
     let login = change(&plan["review"], "login");
+    // The objects that are printed beside the review have the same hashes.
+    let objects = plan["deploy"]["changes"].as_array().expect("changes");
+    let printed = objects.iter().find(|change| change["id"]["name"] == "login").expect("the Secret");
+    assert!(!json.stdout.contains("(secret)") && plan["hashedWith"] == plan["review"]["header"]["hashedWith"], "{printed:#}");
     let field = |path: &str| login["fields"].as_array().and_then(|fields| fields.iter().find(|field| field["path"] == path)).cloned().expect("the field");
     let (one, two, three) = (field("data.one"), field("data.two"), field("data.three"));
     assert_eq!((&one["before"], &one["after"], &one["sensitive"]), (&two["before"], &two["after"], &Value::Bool(true)), "equal values look equal");
     assert_ne!(one["after"], three["after"]);
+    let object = &printed["object"];
+    assert!([&object["data"]["one"], &object["stringData"]["one"]].contains(&&one["after"]), "{object:#} {one:#}");
     assert_eq!(one["after"].to_string().len(), three["after"].to_string().len(), "nothing is told of their length");
     let header = &plan["review"]["header"];
     for (place, name) in [

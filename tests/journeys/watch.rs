@@ -288,3 +288,21 @@ fn another_cluster_is_developed_against_in_the_same_way_and_left_empty_when_aske
     assert!(world.get("deployment", "web").is_null() && world.get("service", "web").is_null());
     world.stop();
 }
+
+#[test]
+fn a_round_that_the_cluster_did_not_answer_is_made_up_for_without_another_save() {
+    needs!("busybox", "curl");
+    let world = world();
+    let running = Loop::start(&world, &[]);
+    let local = running.local("service/web");
+    answers(&world, &running, &local, "one");
+    world.strake(&["stop"]).ok();
+    world.write("app/www/index.html", "two");
+    running.says("that there is no cluster", |events| events.iter().any(|event| event["event"] == "failed" && event["stage"] == "apply"));
+    world.serve();
+    running.says("that it answers again", |events| events.iter().any(|event| event["event"] == "again"));
+    answers(&world, &running, &local, "two");
+    running.interrupt();
+    world.strake(&["down", "app"]).ok();
+    world.stop();
+}

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use strake_client::ClientError;
+
 use crate::interrupt::INTERRUPTED;
 
 /// A failed command.
@@ -14,27 +16,29 @@ pub struct Failure {
     message: String,
     /// 1 failed, 2 changes pending or wrong usage, 130 interrupted.
     code: u8,
+    /// The cluster did not answer: the same may work later.
+    away: bool,
 }
 
 impl Failure {
     /// A message of our own.
     pub fn text(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1 }
+        Failure { message: message.into(), code: 1, away: false }
     }
 
     /// An error with its whole chain.
     pub fn chain(error: &(dyn Error + 'static)) -> Failure {
-        Failure::text(chain(error))
+        Failure::text(chain(error)).because(error)
     }
 
     /// Everything has been said already.
     pub fn silent(code: u8) -> Failure {
-        Failure { message: String::new(), code }
+        Failure { message: String::new(), code, away: false }
     }
 
     /// Ended by Ctrl-C or SIGTERM; `words` say what that leaves.
     pub fn interrupted(words: impl Into<String>) -> Failure {
-        Failure { message: words.into(), code: INTERRUPTED }
+        Failure { message: words.into(), code: INTERRUPTED, away: false }
     }
 
     /// The same with another exit code.
@@ -42,6 +46,19 @@ impl Failure {
     pub fn with_code(mut self, code: u8) -> Failure {
         self.code = code;
         self
+    }
+
+    /// The same, with what is known of it from the error that it tells.
+    #[must_use]
+    pub fn because(mut self, error: &(dyn Error + 'static)) -> Failure {
+        let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+        self.away = causes.any(|cause| cause.downcast_ref::<ClientError>().is_some_and(ClientError::is_unreachable));
+        self
+    }
+
+    /// Whether the cluster did not answer.
+    pub fn is_away(&self) -> bool {
+        self.away
     }
 
     /// A file that cannot be read.

@@ -86,6 +86,9 @@ pub struct Rollback {
     /// How long to wait for health
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
+    /// Do without the set's lock, for an account that may not write Leases: then nothing keeps two applies of the set apart
+    #[arg(long)]
+    pub no_lock: bool,
     /// How many revisions stay in the set's history
     #[arg(long, value_name = "NUMBER", default_value_t = strake_apply::history::KEEP, value_parser = at_least_one)]
     pub keep_revisions: usize,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use strake_apply::failure::{Mode, Policy};
 use strake_apply::status::SetName;
-use strake_apply::{Applier, Event, Note, Options, Outcome, Report};
+use strake_apply::{Applier, ApplyError, Event, Note, Options, Outcome, Report};
 use strake_build::BuiltImage;
 use strake_client::{Client, ClientError, ListParams, Resource, Row, Table};
 use strake_plan::{DeployPlan, Plan};
@@ -213,6 +213,7 @@ pub async fn send_plan(
         confirmed: args.consent.confirm_delete.clone(),
         wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)),
         lock_wait: Duration::from_secs(args.lock_wait),
+        lock: !args.no_lock,
         logs: !args.no_logs && args.progress != Progress::Quiet,
         policy: policy(args),
         stop,
@@ -367,12 +368,16 @@ pub fn down(root: &Path, args: &Down) -> Result<(), Failure> {
     }
     let Input { set, namespace, env, .. } = args.input.clone();
     let of = SetArgs { set, namespace, env, target: args.target.clone() };
-    interrupt::wait_or("run it again to delete the rest", async {
+    interrupt::gracefully("what was deleted is gone; run it again to delete the rest", async |stop| {
         let Named { name, client, own } = history::named(root, &args.input.dir, &of).await?;
         let plan = DeployPlan { set: name.set.clone(), namespace: name.namespace.clone(), ..DeployPlan::default() };
         let view = View::new(Progress::Auto, false);
         let show = |event: Event| view.show(&event);
-        let removed = Applier::new(&client, &plan, Options::default(), &show).down(Duration::from_secs(args.timeout), args.all).await.map_err(explain)?;
+        let options = Options { lock: !args.no_lock, stop: Some(stop), ..Options::default() };
+        let removed = Applier::new(&client, &plan, options, &show).down(Duration::from_secs(args.timeout), args.all).await.map_err(|error| match error {
+            ApplyError::Interrupted => Failure::interrupted("what was deleted is gone; run it again to delete the rest"),
+            error => explain(error),
+        })?;
         if own {
             history::protect(root, &client, &name).await?;
         }

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use strake_apply::history::{End, Entry, ImageUse, back, pin, references, same, without_hooks};
+use serde_json::Value;
+use strake_apply::history::{End, Entry, ImageUse, back, is_of, number_of, pin, references, same};
 use strake_apply::review::{Header, Review, review};
 use strake_apply::status::{SetName, Told, sets, told};
 use strake_apply::{Applier, ApplyError, Note, Options, Revisions};
-use strake_client::{Client, ClientError};
+use strake_client::{Client, ClientError, ListParams, Resource};
 use strake_oci::{Digest, Platform};
 use strake_plan::DeployPlan;
 use strake_registry::{PullOptions, pull_with};
-use strake_store::Store;
+use strake_store::{Pin, Store};
 
-use crate::args::{Format, History, Input, Progress, Rollback, SetArgs};
+use crate::args::{Format, History, Input, Progress, Rollback, SetArgs, Target};
 use crate::commands::apply::{explain, send, summary};
 use crate::commands::images::{familiar, full};
 use crate::commands::plan::{hide_secrets, set_name};
@@ -216,7 +217,7 @@ pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
         }
         let mut plan = Revisions::new(&client, &name.set, &name.namespace).plan(to).await?;
         pin(&mut plan, &to.images, entries.last().map_or(&[], |entry| entry.images.as_slice()));
-        let skipped = without_hooks(&mut plan);
+        let skipped = plan.changes.iter().filter(|change| change.hook.is_some()).count();
         if own {
             images_are_there(root, &plan, to, !args.dry_run).await?;
         }
@@ -262,10 +263,7 @@ fn nothing_before(name: &SetName, revisions: &[Told]) -> Failure {
 /// Whether the newest revision was deployed and sent the same: then a rollback has nothing to write down either.
 async fn is_newest(client: &Client, name: &SetName, entries: &[Entry], plan: &DeployPlan) -> bool {
     let Some(newest) = entries.last().filter(|newest| newest.end == End::Deployed) else { return false };
-    Revisions::new(client, &name.set, &name.namespace).plan(newest).await.is_ok_and(|mut newest| {
-        without_hooks(&mut newest);
-        same(&newest, plan)
-    })
+    Revisions::new(client, &name.set, &name.namespace).plan(newest).await.is_ok_and(|newest| same(&newest, plan))
 }
 
 fn options(args: &Rollback) -> Options {
@@ -275,6 +273,8 @@ fn options(args: &Rollback) -> Options {
         confirmed: args.consent.confirm_delete.clone(),
         allow_mass_delete: args.allow_mass_delete,
         replace: args.replace,
+        skip_hooks: true,
+        lock: !args.no_lock,
         ..Options::default()
     }
 }
@@ -323,7 +323,8 @@ fn tell(review: &Review, to: &Entry, skipped: usize, output: Format) {
 async fn images_are_there(root: &Path, plan: &DeployPlan, to: &Entry, pull: bool) -> Result<(), Failure> {
     let store = Store::open(root)?;
     let mut missing = Vec::new();
-    let references: BTreeSet<String> = plan.changes.iter().flat_map(|change| references(&change.object)).map(|(_, reference)| reference).collect();
+    let run = plan.changes.iter().filter(|change| change.hook.is_none());
+    let references: BTreeSet<String> = run.flat_map(|change| references(&change.object)).map(|(_, reference)| reference).collect();
     for reference in references {
         let Ok(full) = full(&reference) else { continue };
         let digest = full.split_once('@').map(|(_, digest)| digest.to_owned());
@@ -353,7 +354,7 @@ pub async fn protect(root: &Path, client: &Client, name: &SetName) -> Result<(),
     for entry in &entries {
         let digests: Vec<Digest> = entry.images.iter().filter_map(|image| image.digest.as_deref()?.parse().ok()).collect();
         if !digests.is_empty() {
-            pins.insert(format!("revision {} of set {}", entry.number, name.set), digests);
+            pins.insert(format!("{} of set {}", wanted_by(entry.number), name.set), digests);
         }
     }
     // Another user's store cannot be written, and a cluster without one has nothing to keep.
@@ -361,6 +362,32 @@ pub async fn protect(root: &Path, client: &Client, name: &SetName) -> Result<(),
         Store::open(root)?.pin(&strake_apply::inventory::set_id(&name.set, &name.namespace), &pins)?;
     }
     Ok(())
+}
+
+fn wanted_by(number: u64) -> String {
+    format!("revision {number}")
+}
+
+/// Lets go of the images of revisions that are not in the cluster any more, because somebody has deleted them by hand. While strake's own cluster does not answer
+/// nobody can say, and everything is kept.
+pub fn let_go(root: &Path, store: &Store) -> Result<(), Failure> {
+    // In this order: what is pinned after it was read is not looked at.
+    let pins = store.pins()?;
+    if pins.is_empty() || strake_cluster::holder(root).is_none_or(|holder| holder.address.is_empty()) {
+        return Ok(());
+    }
+    let secrets = interrupt::wait(async {
+        let Ok(client) = connect(root, &Target::default()).await else { return Ok(None) };
+        let chosen = ListParams::fields(format!("type={}", strake_apply::history::TYPE));
+        Ok(client.list(&Resource::SECRETS, None, &chosen).await.ok().map(|list| list.items))
+    })?;
+    let Some(secrets) = secrets else { return Ok(()) };
+    let there = |pin: &Pin| {
+        let words = |secret: &Value| number_of(secret).map(|number| format!("{} of ", wanted_by(number)));
+        secrets.iter().any(|secret| is_of(secret, &pin.owner) && words(secret).is_some_and(|words| pin.why.starts_with(&words)))
+    };
+    let gone: Vec<Pin> = pins.into_iter().filter(|pin| !there(pin)).collect();
+    if gone.is_empty() { Ok(()) } else { Ok(store.unpin(&gone)?) }
 }
 
 #[cfg(test)]

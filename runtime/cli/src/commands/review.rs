@@ -114,7 +114,7 @@ pub fn options(root: &Path, consent: &Consent) -> Options {
 }
 
 /// The state directory's key for hashes of secrets; made when there is none. Where none can be kept, hashes of two runs cannot be compared.
-fn key(root: &Path) -> Key {
+pub fn key(root: &Path) -> Key {
     let path = root.join("plan.key");
     let read = || fs::read(&path).ok().and_then(|bytes| bytes.try_into().ok()).map(Key::of);
     if let Some(key) = read() {

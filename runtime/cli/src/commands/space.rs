@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use strake_store::{Item, PruneOptions, PruneReport, Reason, Store, StoreError, What};
 
 use crate::args::{Du, Format, Prune};
+use crate::commands::history;
 use crate::commands::images::familiar;
 use crate::commands::serve::need_root;
 use crate::failure::Failure;
@@ -37,6 +38,7 @@ pub fn prune(root: &Path, args: &Prune, scope: Scope) -> Result<(), Failure> {
         confirm()?;
     }
     let store = Store::open(root)?;
+    history::let_go(root, &store)?;
     let report = when_free(&store, options, args.wait)?;
     match args.output {
         Format::Text => print_report(&report, options.dry_run),

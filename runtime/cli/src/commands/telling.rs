@@ -194,7 +194,7 @@ pub fn explain(error: ApplyError) -> Failure {
             Failure::text(chain(&error) + hint).with_code(LOCKED)
         }
         ApplyError::Interrupted => Failure::interrupted(STAYS).with_code(INTERRUPTED),
-        _ => Failure::text(text_of(&error)),
+        _ => Failure::text(text_of(&error)).because(&error),
     }
 }
 

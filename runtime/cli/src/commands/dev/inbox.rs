@@ -97,6 +97,13 @@ pub struct Saved {
     pub since: Option<Instant>,
 }
 
+impl Saved {
+    /// Nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.lost
+    }
+}
+
 impl Inbox {
     /// An empty one.
     pub fn new() -> Arc<Inbox> {
@@ -163,9 +170,10 @@ impl Inbox {
         look(&self.content().scope)
     }
 
-    /// Waits until something was saved and it is quiet; `None` when the loop is to end.
-    pub fn wait(&self) -> Option<Saved> {
+    /// Waits until something was saved and it is quiet; `None` when the loop is to end. Nothing at all has been saved when `limit` is over.
+    pub fn wait(&self, limit: Option<Duration>) -> Option<Saved> {
         let mut content = self.content();
+        let began = Instant::now();
         loop {
             if content.stopped {
                 return None;
@@ -173,7 +181,11 @@ impl Inbox {
             let pause = match (content.is_empty(), content.last, content.first) {
                 (false, Some(last), Some(first)) => QUIET.saturating_sub(last.elapsed()).min(MOST.saturating_sub(first.elapsed())),
                 _ => {
-                    content = self.comes.wait(content).unwrap_or_else(PoisonError::into_inner);
+                    content = match limit.map(|limit| limit.saturating_sub(began.elapsed())) {
+                        None => self.comes.wait(content).unwrap_or_else(PoisonError::into_inner),
+                        Some(Duration::ZERO) => return Some(Saved::default()),
+                        Some(left) => self.comes.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0,
+                    };
                     continue;
                 }
             };
@@ -208,6 +220,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use strake_build::CancelFlag;
     use strake_dockerfile::Ignore;
@@ -252,12 +265,15 @@ mod tests {
         let late = CancelFlag::new();
         inbox.cancels(&late);
         assert!(late.is_cancelled(), "what came before counts too");
-        let saved = inbox.wait().expect("something was saved");
+        assert!(inbox.wait(Some(Duration::ZERO)).is_some_and(|saved| saved.files.len() == 2), "what was saved comes before the end of the time");
+        assert!(inbox.wait(Some(Duration::ZERO)).is_some_and(|saved| saved.is_empty()));
+        inbox.put(&["/p/web/a".into(), "/p/web/b".into()]);
+        let saved = inbox.wait(None).expect("something was saved");
         assert_eq!((saved.files.len(), saved.lost), (2, false));
         inbox.overflowed();
-        assert!(inbox.wait().expect("something may have been saved").lost);
+        assert!(inbox.wait(None).expect("something may have been saved").lost);
         inbox.put(&["/p/web/a".into()]);
         inbox.stop();
-        assert_eq!(inbox.wait(), None);
+        assert_eq!(inbox.wait(None), None);
     }
 }

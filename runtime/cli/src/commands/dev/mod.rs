@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use strake_build::CancelFlag;
-use strake_client::{Change, Client, ListParams, Resource};
+use strake_client::{Change, Client, ClientError, ListParams, Resource};
 use strake_compile::config;
 use strake_dockerfile::Ignore;
 use strake_plan::{ContextKind, DeployPlan, Plan};
@@ -44,6 +44,11 @@ use watcher::Watcher;
 const THREADS: usize = 2;
 /// How long a port is given to answer once its pods are ready.
 const ANSWER: Duration = Duration::from_secs(30);
+/// What fails when a cluster does not answer.
+const APPLY: &str = "apply";
+/// How soon a cluster that did not answer is looked at again: each time after twice as long, until it is the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// Names of files that are told one by one.
 const NAMED: usize = 3;
 
@@ -78,10 +83,12 @@ pub fn run(root: &Path, args: &Up) -> Result<(), Failure> {
         deployed: None,
         pending: BTreeSet::new(),
         shown: String::new(),
+        target: args.apply.target.clone(),
+        away: None,
     };
     looping.first();
-    while let Some(saved) = inbox.wait() {
-        looping.saved(saved);
+    while let Some(saved) = inbox.wait(looping.away) {
+        if saved.is_empty() { looping.again() } else { looping.saved(saved) }
     }
     let ended = looping.end();
     drop(told);
@@ -139,6 +146,10 @@ struct Loop<'a> {
     pending: BTreeSet<PathBuf>,
     /// The findings that were shown last.
     shown: String,
+    /// The cluster of the last round.
+    target: Target,
+    /// The cluster does not answer: when it is looked at again.
+    away: Option<Duration>,
 }
 
 /// How a round ended when it did not end well.
@@ -176,18 +187,52 @@ impl Loop<'_> {
     /// A round, told.
     fn finish(&mut self, begun: Instant, is_first: bool) {
         match self.round(begun, is_first) {
-            Ok(()) => self.pending.clear(),
+            Ok(()) => {
+                self.pending.clear();
+                self.away = None;
+            }
             // What overtook it is in the inbox already.
             Err(Ended::Overtaken) => {}
             Err(Ended::Failed(stage, failure)) => {
                 self.tell.failed(stage, &failure.to_string());
+                // What failed for want of an answer is done again when there is one.
+                self.away = (stage == APPLY && (failure.is_away() || !self.is_there())).then_some(FIRST_PAUSE);
                 let stays = if self.deployed.is_some() { "what ran before goes on; " } else { "" };
-                self.tell.line(&format!("{stays}waiting for the next save"));
+                let next = if self.away.is_some() { "waiting until the cluster answers, or for the next save" } else { "waiting for the next save" };
+                self.tell.line(&format!("{stays}{next}"));
             }
         }
         if !self.inbox.is_disturbed() {
             self.tell.event(Tone::Doing, "watching", &self.short(&self.project), json!({"ms": ms(begun.elapsed())}));
         }
+    }
+
+    /// The time is over after which a cluster that did not answer is looked at again: a round when it does, a longer time when not.
+    fn again(&mut self) {
+        if !self.is_there() {
+            self.away = self.away.map(|pause| (pause * 2).min(LAST_PAUSE));
+            return;
+        }
+        self.tell.event(Tone::Doing, "again", "the cluster answers", json!({}));
+        self.finish(Instant::now(), false);
+    }
+
+    /// Whether the cluster answers; a save is not kept waiting for that.
+    fn is_there(&self) -> bool {
+        self.background.block_on(async {
+            let asked = async {
+                let client = connect(self.root, &self.target).await?;
+                match client.get(&Resource::NAMESPACES, None, "default").await {
+                    // A refusal is an answer.
+                    Ok(_) | Err(ClientError::Api(_)) => Ok(()),
+                    Err(error) => Err(Failure::chain(&error)),
+                }
+            };
+            tokio::select! {
+                asked = tokio::time::timeout(ANSWER, asked) => asked.is_ok_and(|asked| asked.is_ok()),
+                _ = self.inbox.disturbed() => false,
+            }
+        })
     }
 
     fn short(&self, path: &Path) -> String {
@@ -235,6 +280,7 @@ impl Loop<'_> {
     /// Compiles, builds, applies; then ports, logs and a word that it answers.
     fn round(&mut self, begun: Instant, is_first: bool) -> Result<(), Ended> {
         let (mut plan, sources, target) = self.compile()?;
+        self.target = target.clone();
         self.build(&mut plan, &sources, is_first)?;
         if let Some(before) = &self.deployed
             && before.healthy
@@ -311,9 +357,9 @@ impl Loop<'_> {
     }
 
     fn apply(&mut self, plan: &Plan, target: &Target, is_first: bool) -> Result<(), Ended> {
-        let failed = |failure| Ended::Failed("apply", failure);
+        let failed = |failure| Ended::Failed(APPLY, failure);
         if is_first || self.session.is_none() {
-            apply::cluster(self.root, target, self.args.apply.listen).map_err(|failure| self.ended("apply", failure))?;
+            apply::cluster(self.root, target, self.args.apply.listen).map_err(|failure| self.ended(APPLY, failure))?;
         }
         let client = self.background.block_on(connect(self.root, target)).map_err(failed)?;
         if self.session.as_ref().is_none_or(|session| session.client.server() != client.server()) {
@@ -339,7 +385,7 @@ impl Loop<'_> {
         self.background.block_on(async {
             let sending = async {
                 let report = apply::send_plan(self.root, &client, plan, &args, target, Some(stopping)).await;
-                report.map_err(|failure| if self.inbox.is_disturbed() { Ended::Overtaken } else { self.ended("apply", failure) })?;
+                report.map_err(|failure| if self.inbox.is_disturbed() { Ended::Overtaken } else { self.ended(APPLY, failure) })?;
                 Ok(())
             };
             tokio::pin!(sending);
@@ -460,7 +506,7 @@ impl Loop<'_> {
         interrupt::heeded();
         let (input, timeout) = (self.args.apply.input.clone(), self.args.apply.timeout);
         let input = crate::args::Input { locked: false, offline: false, ..input };
-        apply::down(self.root, &Down { input, target: deployed.target, all: false, timeout })
+        apply::down(self.root, &Down { input, target: deployed.target, all: false, timeout, no_lock: self.args.apply.no_lock })
     }
 }
 

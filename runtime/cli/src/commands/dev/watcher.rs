@@ -137,16 +137,16 @@ mod tests {
         // A directory that only an ignore file names may hold a manifest all the same: it is the project's own.
         assert_eq!(names(&watcher), ["", "k8s", "web", "web/cache", "web/src"]);
         make(&root.join("web/lib/deep/b"));
-        let saved = Arc::clone(&inbox).wait().expect("a directory came");
+        let saved = Arc::clone(&inbox).wait(None).expect("a directory came");
         assert!(saved.files.contains(&root.join("web/lib")), "{saved:?}");
         assert!(watcher.cover(std::slice::from_ref(&root)).is_empty());
         assert!(names(&watcher).contains(&"web/lib/deep".to_owned()));
         // An editor writes beside and renames over.
         std::fs::write(root.join("web/lib/deep/b~"), "y").expect("written");
         std::fs::rename(root.join("web/lib/deep/b~"), root.join("web/lib/deep/b")).expect("renamed");
-        while !inbox.wait().expect("a save").files.contains(&root.join("web/lib/deep/b")) {}
+        while !inbox.wait(None).expect("a save").files.contains(&root.join("web/lib/deep/b")) {}
         std::fs::remove_dir_all(root.join("web/lib")).expect("removed");
-        while !inbox.wait().expect("a removal").files.contains(&root.join("web/lib")) {}
+        while !inbox.wait(None).expect("a removal").files.contains(&root.join("web/lib")) {}
         watcher.cover(std::slice::from_ref(&root));
         assert!(!names(&watcher).iter().any(|name| name.starts_with("web/lib")));
     }
