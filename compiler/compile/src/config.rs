@@ -10,6 +10,7 @@
 //! lints: {latest-tag: error}
 //! dev: {sync: [{image: web, from: web/static, to: /srv/static, run: [kill, -HUP, "1"]}]}   # of `strake up --watch`
 //! hooks: {before: [job/migrate], after: [job/smoke]}   # run to their end before and after the rest, in this order
+//! lock: {policies: [{image: registry/app, semver: ">=1.2 <2"}]}   # of `strake image lock --update`
 //! restartOnConfig: false          # a changed ConfigMap or Secret does not restart what uses it
 //! environments:
 //!   prod: {namespace: prod, overlay: k8s/overlays/prod, context: production, values: {replicas: 5}}
@@ -42,6 +43,21 @@ pub struct Config {
     pub keep_pods: bool,
     /// What the development loop puts straight into containers.
     pub sync: Vec<SyncRule>,
+    /// How the tags of images that manifests name without one are chosen.
+    pub tags: Vec<TagRule>,
+}
+
+/// How an image's tag is chosen from those that its registry has, as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagRule {
+    /// The image, without a tag.
+    pub image: Spanned<String>,
+    /// A range of versions.
+    pub semver: Option<String>,
+    /// A pattern with `*`.
+    pub tag: Option<String>,
+    /// How what fits the pattern is ordered.
+    pub order: Option<String>,
 }
 
 /// Files that the development loop puts into running containers, without a new image.
@@ -88,7 +104,9 @@ pub struct ImageConfig {
 /// The name of the file.
 pub const FILE_NAME: &str = "strake.yaml";
 
-const TOP: [&str; 10] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks", "dev", "restartOnConfig"];
+const TOP: [&str; 11] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks", "dev", "lock", "restartOnConfig"];
+const LOCK: [&str; 1] = ["policies"];
+const POLICY: [&str; 4] = ["image", "semver", "tag", "order"];
 const DEV: [&str; 1] = ["sync"];
 const SYNC: [&str; 4] = ["image", "from", "to", "run"];
 const IMAGE: [&str; 4] = ["dockerfile", "context", "target", "args"];
@@ -110,6 +128,11 @@ pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
             "dev" => {
                 for (_, rules) in reader.fields(value, &DEV, "`dev`") {
                     config.sync = reader.sync(rules);
+                }
+            }
+            "lock" => {
+                for (_, rules) in reader.fields(value, &LOCK, "`lock`") {
+                    config.tags = reader.policies(rules);
                 }
             }
             "images" => {
@@ -281,6 +304,35 @@ impl Reader {
                 Some((field, _)) => self.error(item.span, format!("a rule of `sync` needs `{field}`")),
                 None if !rule.to.starts_with('/') => self.error(item.span, format!("`to` is an absolute path in the container, found `{}`", rule.to)),
                 None => found.push(rule),
+            }
+        }
+        found
+    }
+
+    fn policies(&mut self, rules: &Node) -> Vec<TagRule> {
+        if !matches!(rules.kind, Kind::Sequence(_)) {
+            self.error(rules.span, format!("`policies` is a list, found {}", rules.kind_name()));
+        }
+        let mut found = Vec::new();
+        for item in rules.items() {
+            let mut rule = TagRule { image: Spanned::new(String::new(), item.span), semver: None, tag: None, order: None };
+            for (key, value) in self.fields(item, &POLICY, "a policy of `lock`") {
+                match key.value.as_str() {
+                    "image" => rule.image = Spanned::new(self.text(key, value).unwrap_or_default(), value.span),
+                    "semver" => {
+                        rule.semver = self.text(key, value);
+                        if let Some(Err(error)) = rule.semver.as_deref().map(strake_kinds::validate::sync::range) {
+                            self.error(value.span, error);
+                        }
+                    }
+                    "tag" => rule.tag = self.text(key, value),
+                    _ => rule.order = self.text(key, value),
+                }
+            }
+            match (&rule.semver, &rule.tag) {
+                _ if rule.image.value.is_empty() => self.error(item.span, "a policy of `lock` needs `image`".to_owned()),
+                (None, None) => self.error(item.span, "a policy of `lock` needs `semver`, `tag` or both".to_owned()),
+                _ => found.push(rule),
             }
         }
         found

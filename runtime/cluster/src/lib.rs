@@ -14,6 +14,7 @@ mod serve;
 mod stop;
 
 pub use error::ClusterError;
+pub use events::Recorder;
 pub use hooks::{HookAnswer, HookRequest, Hooks, serve_hooks};
 pub use lock::{Holder, holder, make_private};
 pub use serve::{Beside, Options, serve};

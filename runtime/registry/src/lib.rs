@@ -21,6 +21,7 @@ mod registries;
 mod retry;
 mod serve;
 mod session;
+mod tags;
 mod upload;
 
 pub use artifact::{Documents, absent, documents, fetch_blob, push_packed};
@@ -33,3 +34,4 @@ pub use pull::{Progress, PullOptions, full_reference, pull, pull_with, resolve};
 pub use push::{PushOptions, Pushed, Sent, push, push_all};
 pub use registries::{FILE_NAME, HostSettings, Mirror, Registries, SYSTEM_FILE};
 pub use serve::{Listening, ServeError, ServeOptions, listen};
+pub use tags::tags;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::status::{Reported, second};
-use crate::{Entry, Fate, Head, Reason, Refs, Spec, Status, Tag, Trouble, choose, short};
+use crate::{AppliedSet, Entry, Fate, Head, Reason, Refs, Spec, Status, Tag, Trouble, choose, short};
 
 /// The first pause after a failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -44,6 +44,10 @@ pub struct Memory {
     pub eager: bool,
     /// What could not be told to the forge: what, when, how often.
     pub untold: Option<(Reported, Timestamp, u32)>,
+    /// When it was last looked whether the cluster is as the commit says.
+    pub checked: Option<Timestamp>,
+    /// It was not, and is to be put back.
+    pub heal: bool,
     /// What [`Status::last_attempted_revision`] was before the work that goes on.
     pub before: Option<String>,
 }
@@ -79,6 +83,8 @@ pub enum Action {
     Fetch(Head),
     /// Build and apply what was fetched; [`Event::Started`] is to be kept before, [`Event::Deployed`] tells the end.
     Deploy(Head),
+    /// Look whether the cluster is still as the commit says that was applied. Then: [`Event::Checked`].
+    Check,
     /// Tell the forge. Then: [`Event::Reported`].
     Report {
         /// The commit.
@@ -123,6 +129,10 @@ pub enum Event {
     Started,
     /// It has ended; the text says what was done, `true` whether that was anything.
     Deployed(Result<(String, bool), Trouble>),
+    /// What is applied has this name; told before [`Event::Deployed`].
+    Named(AppliedSet),
+    /// What is not as the commit says, in one line; or why that could not be seen.
+    Checked(Result<Option<String>, String>),
     /// The forge was told, or not.
     Reported(Fate, String, Result<(), String>),
 }
@@ -172,9 +182,14 @@ impl Facts<'_> {
         }
     }
 
+    /// Whether it is to be looked if the cluster is as the commit says: once each time that the repository was asked.
+    fn check_is_due(&self) -> bool {
+        self.memory.asked.is_some_and(|(asked, _)| self.memory.checked.is_none_or(|checked| checked < asked))
+    }
+
     /// When a commit may be tried: later, when it has failed before.
     fn try_at(&self, head: &Head, forced: bool) -> Timestamp {
-        let failed = self.status.history.first().filter(|last| last.failed() && last.revision == head.commit);
+        let failed = self.status.last_result().filter(|last| last.failed() && last.revision == head.commit);
         match failed.and_then(|last| last.completion_time) {
             Some(at) if !forced => after(at, with_jitter(back_off(self.status.failures, self.spec.interval, LONGEST_PAUSE), self.name, at.as_second())),
             _ => Timestamp::MIN,
@@ -195,7 +210,7 @@ impl Facts<'_> {
                 (head.commit.as_str(), Fate::Pending, action(&head.commit, Fate::Pending, format!("deploying {}", head.shown())))
             }
             _ => {
-                let last = self.status.history.first()?;
+                let last = self.status.last_result()?;
                 let begun = self.status.last_attempted_revision.as_deref().filter(|commit| *commit != last.revision);
                 if begun.is_some_and(|commit| known(commit) == Some(Fate::Pending.as_str())) {
                     return None;
@@ -238,7 +253,10 @@ pub fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
         Round::Fetched { head, .. } => (head, true),
         Round::Idle => return rest(Some(until(next, now)), "the repository is asked later"),
     };
-    if status.settled(&head.commit, generation) {
+    if status.settled(&head.commit, generation) && !memory.heal {
+        if facts.check_is_due() {
+            return act(Action::Check, "others may have changed the cluster");
+        }
         return rest(Some(until(next, now)), "everything is as the repository says");
     }
     let at = facts.try_at(head, forced);
@@ -259,6 +277,8 @@ pub fn learn(facts: &Facts<'_>, event: Event, now: Timestamp) -> (Status, Memory
         Event::Fetched(outcome) => fetched(outcome, &mut status, &mut memory, now),
         Event::Started => started(facts, &mut status, &mut memory, now),
         Event::Deployed(outcome) => deployed(facts, outcome, &mut status, &mut memory, now),
+        Event::Named(set) => status.applied_set = Some(set),
+        Event::Checked(outcome) => checked(facts, outcome, &mut status, &mut memory, now),
         Event::Reported(fate, revision, outcome) => reported(Reported { revision, state: fate.as_str().to_owned() }, outcome, &mut status, &mut memory, now),
     }
     (status, memory)
@@ -312,15 +332,21 @@ fn asked(facts: &Facts<'_>, answer: Result<Refs, Trouble>, status: &mut Status, 
     status.refused_revision = chosen.as_ref().err().filter(|trouble| trouble.reason == Reason::TagMoved).map(|trouble| trouble.detail.clone());
     let head = match chosen {
         Ok(head) => head,
-        Err(trouble) => return status.wrong(&trouble, now),
+        Err(mut trouble) => {
+            status.wrong(&trouble, now);
+            // Of a moved tag this is the commit that is refused, which the status has already.
+            trouble.detail.clear();
+            let nobody = Head { commit: String::new(), tag: None, branch: None };
+            return status.record(Status::failure(&nobody, &trouble, None, now));
+        }
     };
-    if status.settled(&head.commit, facts.generation) {
+    if status.settled(&head.commit, facts.generation) && !memory.heal {
         status.well(&head, "runs", now);
     } else if forced || status.failing_since.is_none() {
         status.set("Ready", "Unknown", "Progressing", &format!("{} is next", head.shown()), now);
     } else if is_of_the_way(status) {
         // What was wrong before the way was: the commit that does not work, or nothing.
-        match status.history.first().filter(|last| last.failed() && last.revision == head.commit).cloned() {
+        match status.last_result().filter(|last| last.failed() && last.revision == head.commit).cloned() {
             Some(last) => status.set("Ready", "False", last.reason.as_deref().unwrap_or("Failed"), &last.message, now),
             None => status.set("Ready", "Unknown", "Progressing", &format!("{} is next", head.shown()), now),
         }
@@ -369,6 +395,8 @@ fn deployed(facts: &Facts<'_>, outcome: Result<(String, bool), Trouble>, status:
             status.last_applied_revision = Some(head.commit.clone());
             status.last_applied_time = Some(second(now));
             status.applied_generation = facts.generation;
+            status.unset("Drifted");
+            (memory.checked, memory.heal) = (Some(now), false);
             status.well(&head, &format!("runs: {done}"), now);
             status.record(Entry {
                 revision: head.commit.clone(),
@@ -377,6 +405,7 @@ fn deployed(facts: &Facts<'_>, outcome: Result<(String, bool), Trouble>, status:
                 reason: None,
                 message: done,
                 detail: None,
+                count: 1,
                 start_time: begun,
                 completion_time: Some(second(now)),
             });
@@ -390,6 +419,19 @@ fn deployed(facts: &Facts<'_>, outcome: Result<(String, bool), Trouble>, status:
         }
     }
     memory.round = Round::Chosen { head, forced: false };
+}
+
+fn checked(facts: &Facts<'_>, outcome: Result<Option<String>, String>, status: &mut Status, memory: &mut Memory, now: Timestamp) {
+    memory.checked = Some(now);
+    match outcome {
+        Ok(None) => status.unset("Drifted"),
+        Ok(Some(what)) => {
+            memory.heal = facts.spec.self_heal;
+            let then = if memory.heal { "it is put back" } else { "with spec.selfHeal it would be put back" };
+            status.set("Drifted", "True", "ChangedByOthers", &format!("{what}; {then}"), now);
+        }
+        Err(message) => status.set("Drifted", "Unknown", "NotChecked", &message, now),
+    }
 }
 
 fn reported(told: Reported, outcome: Result<(), String>, status: &mut Status, memory: &mut Memory, now: Timestamp) {

@@ -2,19 +2,23 @@
 //! the caller performs the [`Action`] that [`decide`] gives, tells [`learn`] how it went, keeps the [`Status`], and asks again.
 
 mod decide;
+mod events;
 mod forge;
 mod hook;
 mod policy;
 mod spec;
 mod status;
+mod tags;
 mod trouble;
 
 pub use decide::{Action, Decision, Event, Facts, Fetched, Memory, Round, decide, learn};
+pub use events::{Note, notes};
 pub use forge::{Fate, Forge, Provider, Request};
 pub use hook::{Delivery, Hook, Refused, read_hook};
 pub use policy::{Head, Refs, choose};
 pub use spec::{Reference, Report, Spec};
-pub use status::{Condition, Entry, Reported, Status, Tag};
+pub use status::{AppliedSet, Condition, Entry, Reported, Status, Tag};
+pub use tags::{Order, TagPolicy};
 pub use trouble::{Reason, Trouble};
 
 /// The annotation that asks for a check now; every new value is one request.

@@ -73,6 +73,10 @@ pub struct Spec {
     pub force_conflicts: bool,
     /// Make anew what cannot be changed.
     pub replace: bool,
+    /// Only what the repository's strake.lock says may run.
+    pub locked: bool,
+    /// Put back what somebody else has changed.
+    pub self_heal: bool,
     /// How long to wait for health.
     pub timeout: Duration,
     /// The Secret with the login for the repository.
@@ -99,6 +103,8 @@ struct Wire {
     allow_mass_delete: bool,
     force_conflicts: bool,
     replace: bool,
+    locked: bool,
+    self_heal: bool,
     secret_ref: Option<WireSecret>,
     webhook: Option<WireWebhook>,
     report: Option<WireReport>,
@@ -187,6 +193,8 @@ impl Spec {
             allow_mass_delete: wire.allow_mass_delete,
             force_conflicts: wire.force_conflicts,
             replace: wire.replace,
+            locked: wire.locked,
+            self_heal: wire.self_heal,
             secret: wire.secret_ref.map(|secret| secret.name),
             webhook: wire.webhook.map(|webhook| webhook.secret_ref.name),
             report,

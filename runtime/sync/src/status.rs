@@ -49,11 +49,27 @@ pub struct Reported {
     pub state: String,
 }
 
+/// A set as it was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedSet {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The context of the kubeconfig, where it is not the cluster that the Sync is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
 /// One result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// The commit.
+    /// The commit; empty when the repository could not say which.
     pub revision: String,
     /// The tag that it was chosen by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +85,9 @@ pub struct Entry {
     /// Everything else that helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How often it was tried, the same failure each time.
+    #[serde(default = "once")]
+    pub count: u32,
     /// When it was tried first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
@@ -102,6 +121,8 @@ pub struct Status {
     pub last_applied_time: Option<Timestamp>,
     /// The generation of the object that it was applied with.
     pub applied_generation: i64,
+    /// The set that it was applied as.
+    pub applied_set: Option<AppliedSet>,
     /// What the tag that was followed last means: it is not followed elsewhere.
     pub locked_tag: Option<Tag>,
     /// What a tag that was moved means now: not followed until it is accepted.
@@ -142,6 +163,11 @@ impl Status {
     pub(crate) fn settled(&self, commit: &str, generation: i64) -> bool {
         let is = |revision: &Option<String>| revision.as_deref() == Some(commit);
         is(&self.last_applied_revision) && is(&self.last_attempted_revision) && self.applied_generation == generation
+    }
+
+    /// The last result of a commit.
+    pub(crate) fn last_result(&self) -> Option<&Entry> {
+        self.history.iter().find(|entry| !entry.revision.is_empty())
     }
 
     pub(crate) fn set(&mut self, name: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
@@ -210,9 +236,15 @@ impl Status {
     pub(crate) fn record(&mut self, mut entry: Entry) {
         entry.message = limited(&entry.message, LONGEST_MESSAGE);
         entry.detail = entry.detail.filter(|detail| !detail.is_empty()).map(|detail| limited(&detail, LONGEST_DETAIL));
-        let again = |last: &Entry| last.failed() && entry.failed() && last.revision == entry.revision && last.reason == entry.reason;
+        // What was well in between is a new one.
+        let since = self.failing_since;
+        let again = |last: &Entry| {
+            let same = last.failed() && entry.failed() && last.revision == entry.revision && last.reason == entry.reason;
+            same && last.completion_time.zip(since).is_some_and(|(last, since)| last >= since)
+        };
         if let Some(last) = self.history.first().filter(|last| again(last)) {
             entry.start_time = last.start_time;
+            entry.count = last.count.saturating_add(1);
             self.history.remove(0);
         }
         self.history.insert(0, entry);
@@ -228,6 +260,7 @@ impl Status {
             reason: Some(trouble.reason.as_str().to_owned()),
             message: trouble.message.clone(),
             detail: Some(trouble.detail.clone()),
+            count: 1,
             start_time: started.or(Some(second(now))),
             completion_time: Some(second(now)),
         }

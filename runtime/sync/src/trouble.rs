@@ -23,6 +23,8 @@ pub enum Reason {
     PathMissing,
     /// A symbolic link leads out of the repository.
     LinkLeavesRepository,
+    /// Only what the lock file says may run, and there is none.
+    LockMissing,
     /// The compiler refuses what is there.
     ManifestsInvalid,
     /// No object comes out.
@@ -40,6 +42,27 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 17] = [
+        Reason::InvalidSpec,
+        Reason::CredentialsMissing,
+        Reason::Unauthorized,
+        Reason::FetchFailed,
+        Reason::ReferenceMissing,
+        Reason::NoVersionFits,
+        Reason::TagMoved,
+        Reason::PathMissing,
+        Reason::LinkLeavesRepository,
+        Reason::LockMissing,
+        Reason::ManifestsInvalid,
+        Reason::NothingRendered,
+        Reason::BuildFailed,
+        Reason::ClusterUnreachable,
+        Reason::ApplyFailed,
+        Reason::Unhealthy,
+        Reason::Interrupted,
+    ];
+
     /// Whether something in the cluster may already be as the new revision says.
     pub fn may_have_changed(self) -> bool {
         matches!(self, Reason::ClusterUnreachable | Reason::ApplyFailed | Reason::Unhealthy | Reason::Interrupted)
@@ -57,6 +80,7 @@ impl Reason {
             Reason::TagMoved => "TagMoved",
             Reason::PathMissing => "PathMissing",
             Reason::LinkLeavesRepository => "LinkLeavesRepository",
+            Reason::LockMissing => "LockMissing",
             Reason::ManifestsInvalid => "ManifestsInvalid",
             Reason::NothingRendered => "NothingRendered",
             Reason::BuildFailed => "BuildFailed",

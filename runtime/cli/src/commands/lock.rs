@@ -1,10 +1,12 @@
 //! strake.lock: which content the image tags of a directory mean. `strake image lock` writes it, `--locked` builds and applies what it says.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use strake_oci::{Digest, Platform};
 use strake_plan::{Context, ContextKind, Network, Plan};
 use strake_registry::PullOptions;
@@ -14,12 +16,13 @@ use strake_store::{Store, StoreError};
 use strake_words::Reference;
 use strake_yaml::Kind;
 
-use crate::args::Input;
+use self::policy::{Change, Chosen, changes};
+use crate::args::{Format, Input};
 use crate::commands::images::{familiar, full};
 use crate::commands::plan;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::{Paint, counted, note, say};
+use crate::output::{Paint, counted, data, note, say};
 use crate::project;
 
 /// The file's name.
@@ -29,13 +32,26 @@ const CODE: &str = "lock-file";
 
 /// strake image lock
 #[derive(Args, Debug)]
-#[command(after_help = "The file is sorted and has no times in it: it changes only when a tag means something else. Keep it with the code.
+#[command(after_help = "The file is sorted, and changes only when a tag means something else. Keep it with the code.
+
+Where strake.yaml has a policy for an image, manifests name it without a tag, and the lock file says which of its registry's tags that is:
+  lock:
+    policies:
+      - {image: registry.example.org/app, semver: '>=1.2 <2'}            the highest version; 1.3.0-rc.1 only where the range names one
+      - {image: registry.example.org/web, semver: 1.x, tag: '*-alpine'}  versions with something around them
+      - {image: registry.example.org/api, tag: 'main-*'}                 the highest number in place of the first *
+      - {image: registry.example.org/job, tag: 'main-*', order: alphabetical}
+--update takes the highest tags. A tag that is locked and means something else now has moved: that is told and not followed. In CI, a job on a timer runs it
+and commits strake.lock (or opens a pull request); what deploys then obeys it.
+Exit codes: 0 done, 1 failed, 2 --check: the file would change, or a tag has moved.
 
 Examples:
   strake image lock
   strake image lock deploy/
   strake image lock web/Dockerfile
-  strake image lock --check deploy/      exit code 1 when a tag means something else now
+  strake image lock --update deploy/     the highest tags that the policies allow
+  strake image lock --check deploy/      exit code 2 when a tag means something else now
+  strake image lock --update --check deploy/ -o json
   strake up deploy/ --locked")]
 pub struct LockArgs {
     /// A directory with Dockerfiles and manifests, or one Dockerfile
@@ -44,9 +60,18 @@ pub struct LockArgs {
     /// Write nothing; say what would change
     #[arg(long)]
     pub check: bool,
+    /// Take the highest tags that the policies of strake.yaml allow; keep what tags were locked to, and tell which have moved
+    #[arg(long)]
+    pub update: bool,
     /// Ask no registry: lock what the store has
     #[arg(long)]
     pub offline: bool,
+    /// The platform that images chosen by a policy must have [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// How to print what changes
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Format,
     /// Set an ARG of the Dockerfiles (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
@@ -58,6 +83,8 @@ pub struct Lock {
     path: PathBuf,
     /// Full references with a tag, and the digest that each means.
     images: BTreeMap<String, Digest>,
+    /// Repositories whose tag a policy chooses, and what it has chosen.
+    policies: BTreeMap<String, Chosen>,
 }
 
 /// Where images may come from.
@@ -127,14 +154,15 @@ impl Lock {
         let id = sources.add(path.display().to_string(), text);
         let (documents, mut findings) = strake_yaml::parse(id, text);
         findings.retain(Diagnostic::is_error);
-        let mut lock = Lock { path: path.to_owned(), images: BTreeMap::new() };
+        let mut lock = Lock { path: path.to_owned(), ..Lock::default() };
         let root = documents.first().map(|document| &document.root);
         for (name, value) in root.map(|root| root.entries()).unwrap_or_default() {
             match name.value.as_str() {
                 "version" if matches!(&value.kind, Kind::Int(1)) => {}
                 "version" => findings.push(Diagnostic::error(CODE, "a format that this strake does not know").at(value.span).label("expected 1")),
                 "images" => {}
-                other => findings.push(Diagnostic::error(CODE, format!("unknown field `{other}`")).at(name.span).label("expected version, images")),
+                "policies" => lock.policies = policy::read(value, &mut findings),
+                other => findings.push(Diagnostic::error(CODE, format!("unknown field `{other}`")).at(name.span).label("expected version, images, policies")),
             }
         }
         if root.is_none_or(|root| root.get("version").is_none()) {
@@ -159,7 +187,12 @@ impl Lock {
         for (reference, digest) in &self.images {
             text = format!("{text}\n  {reference}: {digest}");
         }
-        text + "\n"
+        text.push('\n');
+        if !self.policies.is_empty() {
+            text.push_str("policies:\n");
+            text.extend(self.policies.iter().map(|(repository, chosen)| chosen.text(repository)));
+        }
+        text
     }
 
     /// A reference with the digest that its tag is locked to. One that has a digest already stays as it is.
@@ -168,6 +201,9 @@ impl Lock {
             return Ok(reference.to_owned());
         }
         let full = full(reference)?;
+        if let Some((repository, chosen)) = policy::governed(&full).and_then(|repository| self.policies.get_key_value(&repository)) {
+            return Ok(format!("{repository}:{}@{}", chosen.tag, chosen.digest));
+        }
         match self.images.get(&full) {
             Some(digest) => Ok(format!("{full}@{digest}")),
             None => Err(Failure::text(format!("--locked: {} has no entry for {}: run `strake image lock` again", self.path.display(), familiar(&full)))),
@@ -216,14 +252,59 @@ fn for_external_images(plan: &mut Plan, each: &mut dyn FnMut(&mut String)) {
 /// Writes or checks the lock file.
 pub fn lock(root: &Path, args: &LockArgs) -> Result<(), Failure> {
     let store = Store::open(root)?;
-    let references = references(root, args)?;
     let dir = if args.dir.is_dir() { args.dir.as_path() } else { args.dir.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")) };
     let path = dir.join(NAME);
-    let mut lock = Lock { path: path.clone(), images: BTreeMap::new() };
-    let mut failed = Vec::new();
+    let before = match std::fs::read_to_string(&path) {
+        // A file that cannot be read is made anew, but by who asks for just that.
+        Ok(text) => Lock::parse(&path, &text).map(Some).or_else(|failure| if args.check || args.update { Err(failure) } else { Ok(None) })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Failure::read(&path, source)),
+    };
+    let references = references(root, args)?;
+    let (lock, moved) = meanings(&store, references, before.as_ref(), dir, args)?;
+    let mut changes = changes(&before.clone().unwrap_or_default(), &lock);
+    let pending = before.is_none() || !changes.is_empty();
+    changes.extend(moved);
+    if args.output == Format::Text {
+        changes.iter().for_each(|change| say(change.text()));
+    } else {
+        let changes: Vec<Value> = changes.iter().map(Change::data).collect();
+        say(data(&json!({"file": path.display().to_string(), "written": pending && !args.check, "changes": changes}), args.output));
+    }
+    if args.check {
+        let now =
+            if args.update { "what the policies choose now: run `strake image lock --update`" } else { "what the tags mean now: run `strake image lock`" };
+        return if pending || !changes.is_empty() { Err(Failure::text(format!("{} is not {now}", path.display())).with_code(2)) } else { Ok(()) };
+    }
+    let temporary = path.with_extension(format!("lock.{}", std::process::id()));
+    let written = std::fs::write(&temporary, lock.text()).and_then(|()| std::fs::rename(&temporary, &path));
+    written.map_err(|source| Failure::text(format!("cannot write {}: {source}", path.display())))?;
+    note(format!("{}: {}", path.display(), counted(lock.images.len() + lock.policies.len(), "image")));
+    Ok(())
+}
+
+/// What the lock file is to say, and the tags that have moved and are not followed.
+fn meanings(store: &Store, references: Vec<String>, before: Option<&Lock>, dir: &Path, args: &LockArgs) -> Result<(Lock, Vec<Change>), Failure> {
+    let mut policies = policy::of(dir)?;
+    let (mut lock, mut moved, mut failed) = (Lock { path: dir.join(NAME), ..Lock::default() }, Vec::new(), Vec::new());
     for reference in references {
-        match resolve(&store, &reference, args.offline) {
-            Ok(digest) => drop(lock.images.insert(reference, digest)),
+        let governed = policy::governed(&reference).and_then(|repository| policies.remove_entry(&repository));
+        let outcome = if let Some((repository, policy)) = governed {
+            let locked = before.and_then(|before| before.policies.get(&repository));
+            policy::choose(store, &repository, &policy, locked, args).map(|(chosen, now)| {
+                moved.extend(now.map(|now| Change::moved(&repository, Some(&chosen.tag), &chosen.digest, now)));
+                lock.policies.insert(repository, chosen);
+            })
+        } else {
+            resolve(store, &reference, args.offline).map(|digest| {
+                let locked = before.filter(|_| args.update).and_then(|before| before.images.get(&reference)).filter(|locked| **locked != digest);
+                let kept = locked.cloned().unwrap_or_else(|| digest.clone());
+                moved.extend(locked.map(|locked| Change::moved(&reference, None, locked, digest)));
+                lock.images.insert(reference.clone(), kept);
+            })
+        };
+        match outcome {
+            Ok(()) => {}
             Err(failure) if failure.code() == interrupt::INTERRUPTED => return Err(failure),
             Err(failure) => failed.push(format!("  {}: {failure}", familiar(&reference))),
         }
@@ -231,35 +312,11 @@ pub fn lock(root: &Path, args: &LockArgs) -> Result<(), Failure> {
     if !failed.is_empty() {
         return Err(Failure::text(format!("nothing was locked: {} cannot be resolved\n{}", counted(failed.len(), "image"), failed.join("\n"))));
     }
-    let before = match std::fs::read_to_string(&path) {
-        Ok(text) => Lock::parse(&path, &text).map(Some).or_else(|failure| if args.check { Err(failure) } else { Ok(None) })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(source) => return Err(Failure::read(&path, source)),
-    };
-    let changes = changes(&before.clone().unwrap_or_default().images, &lock.images);
-    changes.iter().for_each(say);
-    if args.check {
-        let same = before.is_some() && changes.is_empty();
-        return if same { Ok(()) } else { Err(Failure::text(format!("{} is not what the tags mean now: run `strake image lock`", path.display()))) };
+    for repository in policies.keys() {
+        let name = familiar(repository);
+        note(format!("{} the policy for {name} chooses nothing: no manifest and no Dockerfile names {name} without a tag", Paint::stderr().yellow("note:")));
     }
-    let temporary = path.with_extension(format!("lock.{}", std::process::id()));
-    let written = std::fs::write(&temporary, lock.text()).and_then(|()| std::fs::rename(&temporary, &path));
-    written.map_err(|source| Failure::text(format!("cannot write {}: {source}", path.display())))?;
-    note(format!("{}: {}", path.display(), counted(lock.images.len(), "image")));
-    Ok(())
-}
-
-fn changes(before: &BTreeMap<String, Digest>, after: &BTreeMap<String, Digest>) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (reference, digest) in after {
-        match before.get(reference) {
-            None => lines.push(format!("+ {}  {digest}", familiar(reference))),
-            Some(old) if old != digest => lines.push(format!("~ {}  {digest}, was {old}", familiar(reference))),
-            Some(_) => {}
-        }
-    }
-    lines.extend(before.keys().filter(|reference| !after.contains_key(*reference)).map(|reference| format!("- {}", familiar(reference))));
-    lines
+    Ok((lock, moved))
 }
 
 /// What a tag means: at its registry, else (told by a note) in the store.
@@ -382,8 +439,28 @@ mod tests {
         assert_eq!(lock.pinned("z:1").expect("locked"), format!("docker.io/library/z:1@{A}"));
         assert_eq!(lock.pinned(&format!("q@{A}")).expect("has one"), format!("q@{A}"));
         assert!(lock.pinned("z:2").expect_err("not there").to_string().contains("has no entry for z:2"));
-        assert_eq!(changes(&lock.images, &lock.images), Vec::<String>::new());
-        assert_eq!(changes(&Lock::default().images, &lock.images).len(), 2);
+        assert_eq!(changes(&lock, &lock), []);
+        assert_eq!(changes(&Lock::default(), &lock).len(), 2);
+    }
+
+    #[test]
+    fn what_a_policy_chose_stands_for_an_image_without_a_tag() {
+        let text = format!(
+            "version: 1\nimages:\n  a:1: {A}\npolicies:\n  h.example/app:\n    tag: \"1.10\"\n    digest: {A}\n    platform: linux/amd64\n    resolvedAt: \"2026-11-21T20:00:00Z\"\n"
+        );
+        let lock = parse(&text).expect("read");
+        let again = lock.text();
+        assert!(again.ends_with(text.split_once("policies").expect("there").1), "{again}");
+        assert_eq!(parse(&again).expect("read"), lock);
+        for name in ["h.example/app", "h.example/app:latest"] {
+            assert_eq!(lock.pinned(name).expect("locked"), format!("h.example/app:1.10@{A}"));
+        }
+        assert!(lock.pinned("h.example/app:1.9").expect_err("its own tag is not the policy's").to_string().contains("has no entry for h.example/app:1.9"));
+        let next = parse(&text.replace("1.10", "1.11").replace(A, B)).expect("read");
+        let lines: Vec<String> = changes(&lock, &next).iter().map(super::Change::text).collect();
+        assert_eq!(lines, [format!("~ a:1  {B}, was {A}"), format!("~ h.example/app  1.10 ({A}) -> 1.11 ({B})")]);
+        assert!(parse(&text.replace("1.10", "1 10")).expect_err("no tag").contains("cannot be read"));
+        assert!(parse(&text.replace("platform", "platfrom")).expect_err("a wrong field").contains("unknown field `platfrom`"));
     }
 
     #[test]

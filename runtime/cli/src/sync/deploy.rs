@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
-use strake_sync::{Head, Reason, Spec, Trouble};
+use strake_sync::{AppliedSet, Head, Reason, Spec, Trouble};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
@@ -43,6 +43,8 @@ pub enum Ended {
         message: String,
         /// Whether that was anything.
         changed: bool,
+        /// As what.
+        set: AppliedSet,
     },
     /// It did not.
     Wrong(Trouble),
@@ -64,12 +66,13 @@ fn words(context: &Context, spec: &Spec) -> Vec<String> {
         (spec.force_conflicts, "--force-conflicts"),
         (spec.replace, "--replace"),
     ];
-    words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
+    let flags = flags.into_iter().chain([(spec.locked, "--locked")]);
+    words.extend(flags.filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
     words
 }
 
 /// Builds and applies the commit whose files are in `dir`.
-pub async fn deploy(context: &Context, key: &Key, spec: &Spec, head: &Head, dir: &Path) -> Result<(String, bool), Trouble> {
+pub async fn deploy(context: &Context, key: &Key, spec: &Spec, head: &Head, dir: &Path) -> Result<(String, bool, AppliedSet), Trouble> {
     let lost = |error: std::io::Error| Trouble::new(Reason::Interrupted, format!("cannot start the deployment: {error}"));
     let job = Job { tree: tree(dir), dir: tree(dir).join(&spec.path), name: key.name.clone(), namespace: key.namespace.clone(), words: words(context, spec) };
     let mut command = Command::new("/proc/self/exe");
@@ -89,7 +92,7 @@ pub async fn deploy(context: &Context, key: &Key, spec: &Spec, head: &Head, dir:
     read.map_err(lost)?;
     let ended = String::from_utf8_lossy(&said).lines().rev().find_map(|line| serde_json::from_str::<Ended>(line).ok());
     match (ended, status) {
-        (Some(Ended::Done { message, changed }), _) => Ok((message, changed)),
+        (Some(Ended::Done { message, changed, set }), _) => Ok((message, changed, set)),
         (Some(Ended::Wrong(trouble)), _) => Err(trouble),
         (None, status) => {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());

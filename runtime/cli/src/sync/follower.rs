@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strake_client::{Patch, Resource, WriteParams};
-use strake_sync::{ACCEPT, Action, Event, Facts, Fate, Memory, REQUEST, Spec, Status, Trouble, decide, learn};
+use strake_sync::{ACCEPT, Action, Event, Facts, Fate, Memory, REQUEST, Spec, Status, Trouble, decide, learn, notes};
 use tokio::sync::{Notify, watch};
 
 use super::keys::Keys;
-use super::{Context, Key, deploy, source};
+use super::{Context, Key, deploy, drift, source};
 use crate::failure::chain;
 
 /// The field manager of the status.
@@ -157,7 +157,15 @@ impl Follower {
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
-                Event::Deployed(deploy::deploy(&context, &self.key, spec, &head, &self.dir()).await)
+                let deployed = deploy::deploy(&context, &self.key, spec, &head, &self.dir()).await;
+                Event::Deployed(deployed.map(|(message, changed, set)| {
+                    self.tell(spec, Event::Named(set));
+                    (message, changed)
+                }))
+            }
+            Action::Check => {
+                let _place = self.context.asks.acquire().await;
+                Event::Checked(drift::look(&self.context, self.status.applied_set.as_ref()).await)
             }
             Action::Report { commit, fate, description } => {
                 let outcome = self.report(spec, &commit, fate, &description).await;
@@ -188,6 +196,16 @@ impl Follower {
         strake_registry::post(&request.url, &request.headers, request.body.to_string().into_bytes()).await.map_err(|error| chain(&error))
     }
 
+    /// Tells what became different since the status was kept last.
+    fn record(&self) {
+        let Some(recorder) = &self.context.recorder else { return };
+        let metadata = &self.object["metadata"];
+        let about = json!({"apiVersion": strake_sync::API_VERSION, "kind": strake_sync::KIND, "namespace": self.key.namespace, "name": self.key.name, "uid": metadata["uid"]});
+        for note in notes(self.kept.as_ref().unwrap_or(&Status::default()), &self.status) {
+            recorder.record(about.clone(), if note.warning { "Warning" } else { "Normal" }, note.reason, &note.message);
+        }
+    }
+
     /// Keeps the status where it belongs; `false` when that did not work.
     async fn keep(&mut self, show: &impl Fn(&Key, &Status)) -> bool {
         if self.kept.as_ref() == Some(&self.status) {
@@ -206,6 +224,7 @@ impl Follower {
         };
         match written {
             Ok(()) => {
+                self.record();
                 self.kept = Some(self.status.clone());
                 show(&self.key, &self.status);
                 true

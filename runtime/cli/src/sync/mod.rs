@@ -3,6 +3,7 @@
 
 pub mod controller;
 pub mod deploy;
+mod drift;
 pub mod follower;
 pub mod hooks;
 pub mod keys;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use strake_client::Client;
+use strake_cluster::Recorder;
 use tokio::sync::Semaphore;
 
 use crate::args::Target;
@@ -30,14 +32,17 @@ pub struct Context {
     pub client: Option<Client>,
     /// The cluster that is deployed to.
     pub target: Target,
+    /// Who tells events; nobody in the foreground.
+    pub recorder: Option<Recorder>,
     asks: Semaphore,
     deploys: Semaphore,
 }
 
 impl Context {
-    /// For a process.
+    /// For a process, inside a tokio runtime.
     pub fn new(root: PathBuf, client: Option<Client>, target: Target) -> Arc<Context> {
-        Arc::new(Context { root, client, target, asks: Semaphore::new(ASKS), deploys: Semaphore::new(DEPLOYS) })
+        let recorder = client.clone().map(|client| Recorder::new(client, "strake-sync"));
+        Arc::new(Context { root, client, target, recorder, asks: Semaphore::new(ASKS), deploys: Semaphore::new(DEPLOYS) })
     }
 }
 

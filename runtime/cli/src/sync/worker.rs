@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Parser;
 use strake_apply::{Outcome, Report};
 use strake_source::{Severity, Style, render};
-use strake_sync::{Reason, Trouble};
+use strake_sync::{AppliedSet, Reason, Trouble};
 
 use super::deploy::{Ended, Job};
 use crate::args::{Apply, Cli, Command, Progress};
@@ -28,7 +28,7 @@ pub fn run(root: &Path) -> Result<(), Failure> {
     std::io::stdin().lock().read_line(&mut line)?;
     let job: Job = serde_json::from_str(&line).map_err(|error| Failure::text(format!("sync-worker is started by strake itself: {error}")))?;
     end_with_the_input()?;
-    let ended = work(root, &job).map_or_else(Ended::Wrong, |report| Ended::Done { message: summary(&report), changed: !report.unchanged() });
+    let ended = work(root, &job).map_or_else(Ended::Wrong, |(report, set)| Ended::Done { message: summary(&report), changed: !report.unchanged(), set });
     say(serde_json::to_string(&ended)?);
     Ok(())
 }
@@ -55,7 +55,7 @@ fn arguments(job: &Job) -> Result<Apply, Trouble> {
     }
 }
 
-fn work(root: &Path, job: &Job) -> Result<Report, Trouble> {
+fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
     let mut args = arguments(job)?;
     let invalid = |failure: Failure| told(Reason::ManifestsInvalid, &failure);
     let (name, settings) = project::identity(&job.dir, args.input.env.as_deref()).map_err(invalid)?;
@@ -65,8 +65,15 @@ fn work(root: &Path, job: &Job) -> Result<Report, Trouble> {
     if args.input.namespace.is_none() && settings.namespace.is_none() {
         args.input.namespace = Some(job.namespace.clone());
     }
+    // The machine's other files are none of the repository's business.
+    args.input.within = Some(job.tree.clone());
     // What tags mean changes by a commit that changes the lock file, and in no other way.
-    args.input.locked = inside(job).any(|dir| dir.join(lock::NAME).is_file());
+    let there = inside(job).any(|dir| dir.join(lock::NAME).is_file());
+    if args.input.locked && !there {
+        let message = format!("the commit has no {} in {}, and this sync obeys nothing else: `strake image lock` makes it", lock::NAME, folder(job));
+        return Err(Trouble::new(Reason::LockMissing, message));
+    }
+    args.input.locked = there;
     let mut compiled = compiled(root, &args, job)?;
     if compiled.plan.deploy.changes.is_empty() {
         let message = "nothing comes out of what is there: a set is not emptied by a repository. To take it away, use `strake down --set`";
@@ -76,10 +83,12 @@ fn work(root: &Path, job: &Job) -> Result<Report, Trouble> {
     reach(root, &compiled.target).map_err(|failure| told(Reason::ClusterUnreachable, &failure))?;
     build_into(root, &mut compiled, Progress::Plain).map_err(|failure| told(Reason::BuildFailed, &failure))?;
     let Compiled { plan, target, .. } = compiled;
+    let set = AppliedSet { name: plan.deploy.set.clone(), namespace: plan.deploy.namespace.clone(), context: target.context.clone() };
     let sent = interrupt::wait_or("the deployment was interrupted", async {
         let client = connect(root, &target).await?;
         send_plan(root, &client, &plan, &args, &target, None).await
     });
+    let sent = sent.map(|report| (report, set));
     sent.map_err(|failure| {
         let reason = match failure.code() {
             interrupt::INTERRUPTED => Reason::Interrupted,
@@ -119,6 +128,12 @@ fn one_line(finding: &strake_source::Diagnostic, sources: &strake_source::Source
 /// The directory and those above it, up to the repository's root.
 fn inside(job: &Job) -> impl Iterator<Item = &Path> {
     job.dir.ancestors().take_while(|dir| dir.starts_with(&job.tree))
+}
+
+/// The directory, as the repository has it.
+fn folder(job: &Job) -> String {
+    let folder = job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).display().to_string();
+    if folder.is_empty() || folder == "." { "its root".to_owned() } else { format!("`{folder}` or above it") }
 }
 
 /// Paths as the repository has them: where it was fetched to is nobody's business.

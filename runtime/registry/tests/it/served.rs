@@ -310,6 +310,8 @@ async fn lists_come_in_pages_and_artifacts_with_what_they_are_about() {
     let (page, link) = get(format!("{base}/tags/list?n=2&last=b")).await;
     assert_eq!((&page["tags"], link.as_str()), (&json!(["c"]), ""));
     assert_eq!(get(format!("http://{host}/v2/library/app/tags/list?n=0")).await.0["tags"], json!([]));
+    let all = strake_registry::tags(&format!("{host}/app:whatever"), &store, &PullOptions::default()).await.unwrap();
+    assert_eq!(all, ["a", "b", "c"], "a list, whatever tag the reference has");
     assert_eq!(code(ask("GET", &format!("{base}/tags/list?n=x"), &[], Vec::new()).await).await.0, 400);
     assert_eq!(ask("GET", &format!("http://{host}/v2/ghcr.io/x/y/manifests/1"), &[], Vec::new()).await.status(), 200);
 

@@ -21,6 +21,8 @@ enum Step {
     Crash(u8),
     Wait(u32),
     Mute(bool),
+    Drift,
+    Heal(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -38,6 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0_u8..4).prop_map(Step::Crash),
         (0_u32..1000).prop_map(Step::Wait),
         any::<bool>().prop_map(Step::Mute),
+        Just(Step::Drift),
+        any::<bool>().prop_map(Step::Heal),
     ]
 }
 
@@ -72,6 +76,8 @@ fn take(world: &mut World, step: &Step) {
             world.restart();
         }
         Step::Wait(seconds) => world.now += Duration::from_secs(u64::from(*seconds)),
+        Step::Drift => world.drift = Some("configmap/app was changed".to_owned()),
+        Step::Heal(heal) => world.spec.self_heal = *heal,
         Step::Mute(mute) => world.report = if *mute { Err("away".to_owned()) } else { Ok(()) },
     }
 }

@@ -22,6 +22,8 @@ pub struct World {
     pub fetch: Result<Fetched, Trouble>,
     pub deploy: Result<(String, bool), Trouble>,
     pub report: Result<(), String>,
+    /// What somebody else has changed.
+    pub drift: Option<String>,
 }
 
 /// A commit's id of one digit.
@@ -57,6 +59,7 @@ impl World {
             fetch: Ok(Fetched::default()),
             deploy: Ok(("1 created".to_owned(), true)),
             report: Ok(()),
+            drift: None,
         }
     }
 
@@ -90,8 +93,16 @@ impl World {
             }
             Action::Deploy(_) => {
                 self.tell(Event::Started);
+                // An apply puts everything back.
+                if self.deploy.is_ok() {
+                    self.drift = None;
+                }
                 self.tell(Event::Deployed(self.deploy.clone()));
                 "deploy"
+            }
+            Action::Check => {
+                self.tell(Event::Checked(Ok(self.drift.clone())));
+                "check"
             }
             Action::Report { commit, fate, .. } => {
                 self.tell(Event::Reported(fate, commit, self.report.clone()));
@@ -100,13 +111,14 @@ impl World {
         })
     }
 
-    /// Everything that is to be done now.
+    /// Everything that is to be done now, but for looking at the cluster.
     pub fn settle(&mut self) -> Vec<&'static str> {
         let mut done = Vec::new();
         while let Some(step) = self.step() {
             done.push(step);
             assert!(done.len() < 20, "it does not rest: {done:?}");
         }
+        done.retain(|step| *step != "check");
         done
     }
 

@@ -1,7 +1,7 @@
 //! What happens to a repository, one thing after the other.
 
 use serde_json::json;
-use strake_sync::{Event, Fetched, Reason, Trouble};
+use strake_sync::{AppliedSet, Event, Fetched, Note, Reason, Status, Trouble, notes};
 
 use crate::{World, id, refs};
 
@@ -198,4 +198,110 @@ fn the_forge_learns_every_fate_and_holds_nothing_up() {
     assert!(told && world.status.reported.as_ref().is_some_and(|told| told.revision == id('b')));
     world.restart();
     assert_eq!(world.settle(), ["ask"], "it is not told twice");
+}
+
+#[test]
+fn what_others_change_is_told_and_put_back_where_that_is_wanted() {
+    let mut world = running();
+    world.drift = Some("1 of 1 objects is not as it was applied: configmap/app".to_owned());
+    assert_eq!(world.wait(), ["ask"]);
+    let drifted = world.status.condition("Drifted").expect("it is told").clone();
+    assert!(drifted.status == "True" && drifted.message.contains("configmap/app") && drifted.message.contains("spec.selfHeal"), "{drifted:?}");
+    assert!(world.status.is_ready(), "what was applied is what the repository says");
+    world.wait();
+    assert_eq!(world.status.condition("Drifted").expect("still").last_transition_time, drifted.last_transition_time);
+
+    world.spec.self_heal = true;
+    assert_eq!(world.wait(), ["ask", "fetch", "deploy"]);
+    assert!(world.status.condition("Drifted").is_none() && world.status.is_ready());
+    assert_eq!(world.wait(), ["ask"], "once is enough");
+
+    // What cannot be put back is tried again, later each time, and told meanwhile.
+    world.drift = Some("configmap/app".to_owned());
+    world.deploy = Err(Trouble::new(Reason::ApplyFailed, "refused"));
+    assert_eq!(world.wait(), ["ask", "fetch", "deploy"]);
+    assert!(!world.status.is_ready() && world.status.failures == 1);
+    while world.status.failures < 3 {
+        assert!(!world.wait().is_empty());
+        assert_eq!(world.ready().0, "ApplyFailed", "it does not look well in between");
+    }
+    assert_eq!(world.status.history[0].count, 3);
+    world.deploy = Ok(("1 changed".to_owned(), true));
+    while !world.status.is_ready() {
+        world.wait();
+    }
+    assert!(world.status.condition("Drifted").is_none());
+    // Nobody who may not look says that all is well.
+    world.tell(Event::Checked(Err("forbidden".to_owned())));
+    assert_eq!(world.status.condition("Drifted").map(|condition| condition.status.as_str()), Some("Unknown"));
+    world.tell(Event::Named(AppliedSet { name: "shop".to_owned(), namespace: "default".to_owned(), context: None }));
+    assert_eq!(world.status.applied_set.as_ref().map(|set| set.name.as_str()), Some("shop"));
+}
+
+#[test]
+fn an_outage_is_one_result_with_its_count_and_its_beginning() {
+    let mut world = running();
+    let begun = world.now;
+    for outage in 1..3_usize {
+        world.refs = Err(Trouble::new(Reason::FetchFailed, "cannot reach git.example"));
+        for _ in 0..5 {
+            assert_eq!(world.wait(), ["ask"]);
+        }
+        let entry = world.status.history[0].clone();
+        assert_eq!((entry.count, entry.reason.as_deref(), entry.revision.as_str()), (5, Some("FetchFailed"), ""));
+        assert!(entry.start_time > Some(begun) && entry.start_time < entry.completion_time && entry.start_time == world.status.failing_since, "{entry:?}");
+        world.refs = Ok(refs('a', &[]));
+        assert_eq!(world.wait(), ["ask"]);
+        assert!(world.status.is_ready());
+        assert_eq!(world.status.history.len(), 1 + outage, "another outage is another result");
+    }
+    // What failed before goes on waiting for its time, whatever the way did meanwhile.
+    world.refs = Ok(refs('b', &[]));
+    world.deploy = Err(Trouble::new(Reason::BuildFailed, "no"));
+    assert_eq!(world.wait(), ["ask", "fetch", "deploy"]);
+    world.refs = Err(Trouble::new(Reason::FetchFailed, "away"));
+    world.tell(Event::Asked(world.refs.clone()));
+    world.refs = Ok(refs('b', &[]));
+    world.tell(Event::Asked(world.refs.clone()));
+    assert_eq!(world.ready().0, "BuildFailed");
+    assert_eq!(world.step(), None, "it is too early");
+}
+
+#[test]
+fn events_tell_what_became_different() {
+    let told = |before: &Status, after: &Status| -> Vec<(&str, String)> {
+        notes(before, after).into_iter().map(|Note { reason, message, .. }| (reason, message)).collect()
+    };
+    let mut world = World::new(json!({}));
+    world.tell(Event::Changed);
+    let mut before = world.status.clone();
+    let mut step = |world: &World| {
+        let found = told(&before, &world.status);
+        before = world.status.clone();
+        found
+    };
+    assert_eq!(step(&world), []);
+    world.settle();
+    assert_eq!(step(&world), [("Deployed", "aaaaaaaaaaaa runs: 1 created".to_owned())]);
+    world.refs = Err(Trouble::new(Reason::Unauthorized, "the token has expired"));
+    for _ in 0..3 {
+        world.wait();
+        assert_eq!(step(&world), [("FetchFailed", "the token has expired".to_owned())], "the same each time, so that it is counted");
+    }
+    world.refs = Ok(refs('a', &[]));
+    world.wait();
+    assert_eq!(step(&world), [("Recovered", "all is as the repository says again after Unauthorized: aaaaaaaaaaaa runs".to_owned())]);
+    world.refs = Ok(refs('b', &[]));
+    world.deploy = Err(Trouble::new(Reason::ManifestsInvalid, "a.yaml:1: no"));
+    world.wait();
+    assert_eq!(step(&world), [("Refused", "a.yaml:1: no".to_owned())]);
+    world.deploy = Ok(("1 changed".to_owned(), true));
+    world.wait();
+    let last = step(&world);
+    assert_eq!(last.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), ["Deployed", "Recovered"], "{last:?}");
+    world.drift = Some("configmap/app".to_owned());
+    world.wait();
+    assert_eq!(step(&world)[0].0, "Drifted");
+    world.wait();
+    assert_eq!(step(&world), [], "nothing is different");
 }
