@@ -74,6 +74,13 @@ pub fn base(dir: &Path) -> PathBuf {
     tar
 }
 
+/// A file for secret mounts.
+fn secret(dir: &Path) -> PathBuf {
+    let file = dir.join("secret");
+    fs::write(&file, "a secret\n").expect("written");
+    file
+}
+
 /// strake with one of its stores and a number of workers.
 pub struct Strake<'w> {
     world: &'w World,
@@ -81,12 +88,13 @@ pub struct Strake<'w> {
     jobs: usize,
     cold: bool,
     out: PathBuf,
+    secret: PathBuf,
 }
 
 impl<'w> Strake<'w> {
     /// With the store `name`; `cold` asks the cache for nothing.
     pub fn new(world: &'w World, dir: &Path, base: &Path, name: &str, jobs: usize, cold: bool) -> Self {
-        let strake = Strake { world, root: dir.join(name), jobs, cold, out: dir.join(format!("{name}.tar")) };
+        let strake = Strake { world, root: dir.join(name), jobs, cold, out: dir.join(format!("{name}.tar")), secret: secret(dir) };
         run(world.strake_command(&["--root", &text(&strake.root), "image", "import", &text(base), "base:1"]).stderr(Stdio::piped())).expect("imported");
         strake
     }
@@ -97,7 +105,12 @@ impl<'w> Strake<'w> {
         let _ = fs::remove_file(&self.out);
         let file = self.out.with_extension("iid");
         let (iid, dest, context) = (text(&file), format!("type=docker,dest={out}"), text(context));
-        let mut args = vec!["--root", &root, "build", "--progress", "plain", "--offline", "--jobs", &jobs, "--iidfile", &iid, "-t", "case", "-o", &dest];
+        let secret = format!("id=s,src={}", text(&self.secret));
+        let mut args =
+            vec!["--root", &root, "build", "--progress", "plain", "--jobs", &jobs, "--iidfile", &iid, "-t", "case", "-o", &dest, "--secret", &secret];
+        if !case.fetches() {
+            args.push("--offline");
+        }
         case.args.iter().for_each(|arg| args.extend(["--build-arg", arg]));
         if self.cold {
             args.push("--no-cache");
@@ -180,6 +193,7 @@ pub struct Docker<'w> {
     socket: String,
     version: String,
     out: PathBuf,
+    secret: PathBuf,
 }
 
 impl<'w> Docker<'w> {
@@ -201,7 +215,7 @@ impl<'w> Docker<'w> {
         }
         command.args(["--data-root", &text(&state.join("data")), "--exec-root", &text(&state.join("exec")), "--pidfile", &text(&state.join("pid"))]);
         let daemon = command.stdout(Stdio::null()).stderr(log).spawn().map_err(|error| error.to_string())?;
-        let mut docker = Docker { world, home: home.clone(), daemon, socket, version: String::new(), out: dir.join("docker.tar") };
+        let mut docker = Docker { world, home: home.clone(), daemon, socket, version: String::new(), out: dir.join("docker.tar"), secret: secret(dir) };
         let ready = until(Duration::from_secs(60), || {
             docker.version = run(&mut docker.client(&["version", "--format", "{{.Server.Version}}"])).unwrap_or_default().trim().to_owned();
             !docker.version.is_empty()
@@ -237,7 +251,8 @@ impl Builder for Docker<'_> {
 
     fn build(&mut self, case: &Case, context: &Path) -> Outcome {
         let context = text(context);
-        let mut args = vec!["build", "-q", "--network=host", "--provenance=false", "-t", "case"];
+        let secret = format!("id=s,src={}", text(&self.secret));
+        let mut args = vec!["build", "-q", "--no-cache", "--network=host", "--provenance=false", "-t", "case", "--secret", &secret];
         if self.home.0.is_none() {
             args.retain(|arg| *arg != "--provenance=false");
         }
@@ -262,6 +277,7 @@ pub struct Buildah<'w> {
     home: Home,
     state: PathBuf,
     out: PathBuf,
+    secret: PathBuf,
 }
 
 impl<'w> Buildah<'w> {
@@ -270,7 +286,7 @@ impl<'w> Buildah<'w> {
         if !home.has("buildah") {
             return Err("buildah is not installed".to_owned());
         }
-        let buildah = Buildah { world, home: home.clone(), state: dir.join("buildah"), out: dir.join("buildah.tar") };
+        let buildah = Buildah { world, home: home.clone(), state: dir.join("buildah"), out: dir.join("buildah.tar"), secret: secret(dir) };
         fs::write(dir.join("containers.conf"), "[containers]\ndefault_ulimits = []\n").map_err(|error| error.to_string())?;
         fs::write(dir.join("policy.json"), "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}").map_err(|error| error.to_string())?;
         let made = run(&mut buildah.command(&["from", "scratch"]))?;
@@ -288,7 +304,7 @@ impl<'w> Buildah<'w> {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.home.command(self.world, "buildah");
-        command.args(["--root", &text(&self.state.join("root")), "--runroot", &text(&self.state.join("run")), "--storage-driver", "vfs"]).args(args);
+        command.args(["--root", &text(&self.state.join("root")), "--runroot", &text(&self.state.join("run")), "--storage-driver", "overlay"]).args(args);
         command.env("CONTAINERS_CONF", self.state.with_file_name("containers.conf"));
         command
     }
@@ -304,10 +320,10 @@ impl Builder for Buildah<'_> {
     }
 
     fn build(&mut self, case: &Case, context: &Path) -> Outcome {
-        let (context, out) = (text(context), text(&self.out));
+        let (context, out, secret) = (text(context), text(&self.out), format!("id=s,src={}", text(&self.secret)));
         let mut args = vec!["build", "-q", "--isolation=chroot", "--layers=false", "--pull-never", "--network=host", "--format=docker", "-t", "case"];
         // Its own default is more than root without CAP_SYS_RESOURCE may ask for.
-        args.extend(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]);
+        args.extend(["--secret", &secret, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]);
         case.args.iter().for_each(|arg| args.extend(["--build-arg", arg]));
         args.push(&context);
         run(&mut self.command(&args))?;

@@ -18,6 +18,11 @@ pub enum Thing {
     Symlink {
         target: String,
     },
+    /// A file with an extended attribute.
+    Marked {
+        text: String,
+        attribute: (&'static str, &'static [u8]),
+    },
     /// A further name of a file of the same tree.
     Hard {
         target: String,
@@ -34,8 +39,11 @@ pub enum Thing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     Plain(String),
-    /// Commands that may each be left out; none of them can fail the step.
-    Run(Vec<String>),
+    /// Flags and commands that may each be left out; no command can fail the step.
+    Run {
+        mounts: Vec<String>,
+        commands: Vec<String>,
+    },
     /// `head`, sources that may be left out while one is there, destination.
     Copy {
         head: String,
@@ -49,7 +57,10 @@ impl fmt::Display for Line {
         match self {
             Line::Plain(text) => f.write_str(text),
             // What waits for something, such as a pipe's other end, does not wait for ever.
-            Line::Run(commands) => write!(f, "RUN timeout 60 sh -c '{{ {}; }} 2>/dev/null'; true", commands.join("; ")),
+            Line::Run { mounts, commands } => {
+                let flags: String = mounts.iter().map(|mount| format!("--mount={mount} ")).collect();
+                write!(f, "RUN {flags}timeout 60 sh -c '{{ {}; }} 2>/dev/null'; true", commands.join("; "))
+            }
             Line::Copy { head, sources, to } => write!(f, "{head} {} {to}", sources.join(" ")),
         }
     }
@@ -71,6 +82,11 @@ impl Case {
     /// The Dockerfile's text.
     pub fn dockerfile(&self) -> String {
         self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Whether something of elsewhere is in it.
+    pub fn fetches(&self) -> bool {
+        self.lines.iter().any(|line| line.to_string().contains("://"))
     }
 
     /// Writes the context and the Dockerfile into an empty directory.
@@ -123,13 +139,15 @@ impl Case {
         }
         for (index, line) in self.lines.iter().enumerate() {
             let parts = match line {
-                Line::Run(commands) if commands.len() > 1 => commands.len(),
+                Line::Run { mounts, commands } => mounts.len() + if commands.len() > 1 { commands.len() } else { 0 },
                 Line::Copy { sources, .. } if sources.len() > 1 => sources.len(),
                 _ => 0,
             };
             for part in 0..parts {
                 without(&|case| match &mut case.lines[index] {
-                    Line::Run(parts) | Line::Copy { sources: parts, .. } => drop(parts.remove(part)),
+                    Line::Run { mounts, .. } if part < mounts.len() => drop(mounts.remove(part)),
+                    Line::Run { mounts, commands } => drop(commands.remove(part - mounts.len())),
+                    Line::Copy { sources, .. } => drop(sources.remove(part)),
                     Line::Plain(_) => {}
                 });
             }
@@ -171,6 +189,11 @@ fn put(dir: &Path, path: &str, thing: &Thing) {
         Thing::File { text, mode } => fs::write(&at, text).and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(*mode))),
         Thing::Dir { mode } => fs::create_dir(&at).and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(*mode))),
         Thing::Symlink { target } => std::os::unix::fs::symlink(target, &at),
+        // Not every file system has attributes of users.
+        Thing::Marked { text, attribute: (name, value) } => {
+            let _ = fs::write(&at, text).map(|()| rustix::fs::setxattr(&at, *name, value, rustix::fs::XattrFlags::empty()));
+            Ok(())
+        }
         // Its target may have been left out.
         Thing::Hard { target } => fs::hard_link(dir.join(target), &at).or_else(|_| fs::write(&at, "alone")),
         Thing::Fifo => rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, 0o640.into(), 0).map_err(Into::into),
@@ -179,7 +202,8 @@ fn put(dir: &Path, path: &str, thing: &Thing) {
     made.expect("a part of the context is written");
 }
 
-fn archive(things: &[(String, Thing, u32, u32)], gzip: bool) -> Vec<u8> {
+/// A tar of things with their owners.
+pub fn archive(things: &[(String, Thing, u32, u32)], gzip: bool) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, thing, uid, gid) in things {
         let mut header = tar::Header::new_gnu();
@@ -193,6 +217,11 @@ fn archive(things: &[(String, Thing, u32, u32)], gzip: bool) -> Vec<u8> {
                 header.set_mode(*mode);
                 header.set_size(text.len() as u64);
                 builder.append_data(&mut header, path, text.as_bytes())
+            }
+            Thing::Marked { text, attribute: (name, value) } => {
+                header.set_size(text.len() as u64);
+                let key = format!("SCHILY.xattr.{name}");
+                builder.append_pax_extensions([(key.as_str(), *value)]).and_then(|()| builder.append_data(&mut header, path, text.as_bytes()))
             }
             Thing::Dir { mode } => {
                 header.set_mode(*mode);

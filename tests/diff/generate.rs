@@ -3,6 +3,8 @@
 use strake_tests::Dice;
 
 use crate::case::{Case, Line, Thing};
+use crate::features::{Feature, Features};
+use crate::served;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const MODES: [u32; 8] = [0o644, 0o755, 0o600, 0o4755, 0o2711, 0o666, 0o400, 0o1777];
@@ -23,16 +25,23 @@ fn one_owner_a_file(things: &mut [(String, Thing, u32, u32)]) {
     }
 }
 
-struct Maker {
+/// A right to use ports below 1024, as `setcap` writes it.
+const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Where mounts go: below what is there, onto it, through a link, and where nothing is.
+const MOUNT_PLACES: [&str; 8] = ["/mnt", "/a", "/d", "/d/m", "/l/m", "/new/deep", "/e/x", "/rel/n"];
+
+struct Maker<'f> {
     dice: Dice,
+    seed: u64,
     stages: u64,
+    avoid: &'f Features,
     /// Paths of the context, for COPY to name.
     paths: Vec<String>,
 }
 
-/// The case of a seed.
-pub fn case(seed: u64) -> Case {
-    let mut maker = Maker { dice: Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)), stages: 0, paths: Vec::new() };
+/// The case of a seed, without what somebody does not know.
+pub fn case(seed: u64, avoid: &Features) -> Case {
+    let mut maker = Maker { dice: Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)), seed, stages: 0, avoid, paths: Vec::new() };
     let things = maker.things();
     let ignore = maker.ignore();
     let lines = maker.lines();
@@ -40,7 +49,7 @@ pub fn case(seed: u64) -> Case {
     Case { seed, things, ignore, lines, args }
 }
 
-impl Maker {
+impl Maker<'_> {
     fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.dice.below(limit as u64)).expect("small")
     }
@@ -53,6 +62,11 @@ impl Maker {
         all[self.below(all.len())]
     }
 
+    /// Whether this is one of those with the feature; the dice fall the same for everybody.
+    fn has(&mut self, feature: Feature, many: usize) -> bool {
+        self.one_in(many) && !self.avoid.contains_key(&feature)
+    }
+
     fn name(&mut self) -> &'static str {
         self.of(&NAMES)
     }
@@ -63,7 +77,11 @@ impl Maker {
     }
 
     fn thing(&mut self, known: &[String]) -> Thing {
-        match self.below(20) {
+        match self.below(21) {
+            20 => {
+                let attribute: (&str, &[u8]) = if self.one_in(2) { ("security.capability", CAPABILITY) } else { ("user.note", b"kept") };
+                Thing::Marked { text: "marked".to_owned(), attribute }
+            }
             0..=8 => Thing::File { text: format!("text {}", self.below(1000)), mode: self.of(&MODES) },
             9..=12 => Thing::Dir { mode: self.of(&DIR_MODES) },
             13..=15 => Thing::Symlink { target: self.of(&TARGETS).to_owned() },
@@ -157,13 +175,15 @@ impl Maker {
     }
 
     fn line(&mut self, shell: bool) -> Line {
-        match self.below(21) {
-            20 => self.heredoc(),
+        match self.below(24) {
+            20 | 21 => self.heredoc(shell),
+            22 | 23 if !self.avoid.contains_key(&Feature::Url) => self.fetch(),
             0..=6 => self.copy("COPY"),
             7 | 8 => self.copy("ADD"),
             9..=13 if shell => {
                 let count = 1 + self.below(4);
-                Line::Run((0..count).map(|_| self.command()).collect())
+                let commands: Vec<String> = (0..count).map(|_| self.command()).collect();
+                if self.has(Feature::Mount, 3) { self.mounted(commands) } else { Line::Run { mounts: Vec::new(), commands } }
             }
             14 | 15 => Line::Plain(format!("WORKDIR {}", self.place())),
             16 => Line::Plain(format!("USER {}", self.of(&["app", "0", "1000:50", "root", "app:staff", "4242"]))),
@@ -193,7 +213,93 @@ impl Maker {
         Line::Plain(text)
     }
 
-    fn heredoc(&mut self) -> Line {
+    /// Mounts, and commands that look at them and write into them.
+    fn mounted(&mut self, mut commands: Vec<String>) -> Line {
+        let count = 1 + self.below(2);
+        let mut mounts = Vec::new();
+        for number in 0..count {
+            let place = MOUNT_PLACES[(self.below(4) * 2 + number) % MOUNT_PLACES.len()];
+            let mount = match self.below(6) {
+                0 | 1 => self.bind(place),
+                2 | 3 => {
+                    let more = self.of(&["", ",mode=0700", ",uid=1000,gid=50", ",sharing=locked", ",ro"]);
+                    format!("type=cache,id=c{}-{number},target={place}{more}", self.seed)
+                }
+                4 => format!("type=tmpfs,target={place}"),
+                _ => {
+                    let more = self.of(&["", ",mode=0440", ",uid=1000,gid=50", ",required"]);
+                    let at = if self.one_in(2) { format!(",target={place}/secret") } else { String::new() };
+                    format!("type=secret,id=s{at}{more}")
+                }
+            };
+            mounts.push(mount);
+            // What is seen is the same at every run of the step: caches stay.
+            commands.insert(0, format!("[ -e {place}/own ] || echo own > {place}/own; mkdir -p {place}/made"));
+            commands.push(format!("find {place} -exec stat -c \"%n %A %u:%g %F\" {{}} \\; | sort > /tmp/seen{number}"));
+        }
+        commands.push("stat -c \"%a %u:%g\" /run/secrets/s > /tmp/secret; cat /run/secrets/s >> /tmp/secret".to_owned());
+        Line::Run { mounts, commands }
+    }
+
+    fn bind(&mut self, place: &str) -> String {
+        let from = self.stages > 0 && self.one_in(2);
+        let source = match (from, self.paths.is_empty()) {
+            (true, _) => self.of(&["/d", "/d/e", "/", "/file", "/l"]).to_owned(),
+            (false, true) => ".".to_owned(),
+            (false, false) => {
+                let at = self.below(self.paths.len());
+                self.paths[at].clone()
+            }
+        };
+        let from = if from { format!(",from=s{}", self.dice.below(self.stages)) } else { String::new() };
+        let writable = self.of(&["", "", ",rw"]);
+        format!("type=bind{from},source={source},target={place}{writable}")
+    }
+
+    /// Something of elsewhere.
+    fn fetch(&mut self) -> Line {
+        let mut head = "ADD".to_owned();
+        if self.one_in(3) {
+            head += &format!(" --chown={}", self.of(&OWNERS));
+        }
+        if self.one_in(3) {
+            head += &format!(" --chmod={}", self.of(&CHMODS));
+        }
+        if self.has(Feature::Link, 5) {
+            head += " --link";
+        }
+        let mut sources = vec![self.of(&served::FILES).to_owned()];
+        if self.has(Feature::Git, 2) {
+            sources = vec![self.of(&served::REPOSITORIES).to_owned()];
+        } else if self.has(Feature::Checksum, 4) {
+            head += &format!(" --checksum={}", self.of(&served::CHECKSUMS));
+        } else if self.one_in(4) {
+            let source = self.source("ADD", false);
+            sources.push(source);
+        }
+        let to = if self.one_in(2) { format!("{}/", self.place().trim_end_matches('/')) } else { self.place() };
+        Line::Copy { head, sources, to }
+    }
+
+    /// A script of several commands, with the shell's or its own interpreter.
+    fn script(&mut self) -> Line {
+        let quote = self.of(&["", "'"]);
+        let interpreter = self.of(&["", "", "#!/bin/sh\n", "#!/bin/busybox sh\n"]);
+        let count = 1 + self.below(3);
+        let commands: String = (0..count).map(|_| self.command() + "\n").collect();
+        Line::Plain(format!("RUN <<{quote}EOF{quote}\n{interpreter}exec 2>/dev/null\n{commands}true\nEOF"))
+    }
+
+    fn heredoc(&mut self, shell: bool) -> Line {
+        if shell && self.has(Feature::RunHeredoc, 2) {
+            return self.script();
+        }
+        if self.avoid.contains_key(&Feature::CopyHeredoc) {
+            return Line::Plain("LABEL heredoc=unknown".to_owned());
+        }
+        if self.one_in(4) {
+            return Line::Plain(format!("COPY <<one <<-two {}/\nfirst $A\none\n\tsecond\n\ttwo", self.place().trim_end_matches('/')));
+        }
         let quote = self.of(&["", "", "'"]);
         let flags = self.of(&["", "", "--chmod=700 ", "--chown=app "]);
         let text = self.of(&["plain", "$A and ${P:-none}", "a \\$A \"quoted\" 'single'", "", "tab\there"]);
@@ -222,8 +328,14 @@ impl Maker {
             head += &format!(" --chmod={}", self.of(&CHMODS));
         }
         // Of two names: whether one alone leaves out the source itself is a known difference.
-        if self.one_in(8) {
+        if self.has(Feature::Exclude, 8) {
             head += &format!(" --exclude={}", self.of(&["*/b", "a/c", "*/*/d", "c*/e"]));
+        }
+        if self.has(Feature::Link, 5) {
+            head += " --link";
+        }
+        if word == "COPY" && self.has(Feature::Parents, 5) {
+            head += " --parents";
         }
         let count = if self.one_in(3) { 2 } else { 1 };
         let sources = (0..count).map(|_| self.source(word, from)).collect();
@@ -244,6 +356,8 @@ impl Maker {
             2 => "*/*".to_owned(),
             3 => "[a-c]".to_owned(),
             4 => ".".to_owned(),
+            // A place after which --parents keeps what is above.
+            6 if self.one_in(3) => format!("{}/./{}", self.name(), self.name()),
             5 if self.one_in(4) => self.path(),
             _ if self.paths.is_empty() => ".".to_owned(),
             _ => {

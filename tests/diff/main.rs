@@ -7,9 +7,11 @@
 mod builders;
 mod case;
 mod compare;
+mod features;
 mod generate;
 #[cfg(test)]
 mod itself;
+mod served;
 mod shrink;
 mod tree;
 
@@ -20,10 +22,19 @@ use std::time::{Duration, Instant, SystemTime};
 use builders::{Buildah, Builder, Docker, Home, Strake};
 use case::Case;
 use compare::{Outcome, differences};
+use features::{Feature, Features};
 use strake_tests::World;
 
 /// Cases that are tried to make one smaller.
 const SHRINKS: usize = 60;
+
+/// Which cases are made.
+struct Seeds {
+    first: u64,
+    /// Only the first.
+    alone: bool,
+    limit: Duration,
+}
 
 fn main() {
     if let Some(reason) = strake_tests::cannot_run(&["busybox", "tar"]) {
@@ -33,8 +44,11 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok());
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let first = number("case").or(number("seed")).unwrap_or(clock);
-    let limit = Duration::from_secs(number("seconds").unwrap_or(1200));
+    let seeds = Seeds {
+        first: number("case").or(number("seed")).unwrap_or(clock),
+        alone: number("case").is_some(),
+        limit: Duration::from_secs(number("seconds").unwrap_or(1200)),
+    };
     let world = World::new();
     let dir = world.path("diff");
     std::fs::create_dir_all(&dir).expect("a directory");
@@ -44,8 +58,11 @@ fn main() {
     if let Some(only) = words.iter().find_map(|word| word.strip_prefix("peer=")) {
         peers.retain(|peer| peer.name().starts_with(only));
     }
-    let found = session(&world, &dir, &base, &mut peers, first, number("case").is_some(), limit);
+    let served = served::Served::start(&world, &dir);
+    let avoid = unknown(&served, &mut peers, &dir);
+    let found = session(&world, &dir, &base, &mut peers, &avoid, &seeds);
     drop(peers);
+    drop(served);
     home.leave(&world);
     // Exiting drops nothing.
     drop(world);
@@ -68,17 +85,33 @@ fn peers<'w>(world: &'w World, home: &Home, dir: &Path, base: &Path) -> Vec<Box<
     peers
 }
 
+/// What cases leave out, and says so: what nobody serves, and what one of the peers does not know.
+fn unknown(served: &Result<served::Served, String>, peers: &mut [Box<dyn Builder + '_>], dir: &Path) -> Features {
+    let mut avoid = Features::new();
+    if let Err(why) = served {
+        eprintln!("SKIPPED ADD of URLs and git: {why}");
+        avoid.extend([Feature::Url, Feature::Checksum, Feature::Git].map(|feature| (feature, why.clone())));
+    }
+    for peer in peers {
+        for (feature, why) in features::unknown_to(peer.as_mut(), &dir.join("context")) {
+            println!("left out: {feature:?}, which {} does not know: {why}", peer.name());
+            avoid.insert(feature, why);
+        }
+    }
+    avoid
+}
+
 /// Builds until the time is over; the number of cases that differ.
-fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder + '_>], first: u64, alone: bool, limit: Duration) -> usize {
+fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder + '_>], avoid: &Features, seeds: &Seeds) -> usize {
     let mut ours = [(1, "one"), (4, "many")].map(|(jobs, name)| Strake::new(world, dir, base, name, jobs, false));
     let (begun, context) = (Instant::now(), dir.join("context"));
     let (mut cases, mut built, mut found) = (0, 0, 0);
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-    for seed in first.. {
-        if begun.elapsed() > limit || (alone && cases == 1) {
+    for seed in seeds.first.. {
+        if begun.elapsed() > seeds.limit || (seeds.alone && cases == 1) {
             break;
         }
-        let mut next = Some(generate::case(seed));
+        let mut next = Some(generate::case(seed, avoid));
         // A mistake that all agree on hides what comes after it: the case goes on without its line.
         while let Some(case) = next.take() {
             cases += 1;
@@ -97,7 +130,11 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
                 if *seen > 3 {
                     continue;
                 }
-                let again = |case: &Case| differs(case, Some(&who)).1.pop().map(|(_, lines)| lines).unwrap_or_default();
+                // Nothing is made smaller once the time is over.
+                let again = |case: &Case| match begun.elapsed() > seeds.limit {
+                    true => Vec::new(),
+                    false => differs(case, Some(&who)).1.pop().map(|(_, lines)| lines).unwrap_or_default(),
+                };
                 let (small, lines) = shrink::shrink(case.clone(), lines, SHRINKS, again);
                 println!("\n==== differs from {who}\n{small}--- differences\n{}\n", lines.join("\n"));
             }
