@@ -18,6 +18,6 @@ mod wishes;
 
 pub use documents::read;
 pub use manifest::{Manifest, Options};
-pub use order::plan;
+pub use order::{is_hook, plan};
 pub use references::{ImageUse, Reference, ReferenceKind, images, references};
 pub use restart::{CHECKSUM, RESTART};

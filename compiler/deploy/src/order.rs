@@ -12,7 +12,7 @@ use crate::manifest::{Manifest, Options};
 use crate::mentions::mentions;
 use crate::references::images;
 use crate::restart::Configuration;
-use crate::wishes::{Need, Wishes, need, wishes};
+use crate::wishes::{Need, Wishes, has_hook, need, wishes};
 
 /// Kinds in the order in which they are applied where nothing else decides: what others refer to comes first.
 const ORDER: &[&str] = &[
@@ -394,6 +394,14 @@ impl<'a> Ordering<'a> {
 }
 
 /// Whether a kind is the one that a person means.
+/// Whether an object is a hook: by an annotation, or because the project's file calls it one.
+pub fn is_hook(manifest: &Manifest, hooks: &[(Phase, Spanned<String>)]) -> bool {
+    let same = |need: &Need| {
+        is_kind(need, manifest.kind) && manifest.id.name == need.name && need.namespace.as_ref().is_none_or(|namespace| *namespace == manifest.id.namespace)
+    };
+    has_hook(manifest) || hooks.iter().any(|(_, word)| need(&word.value).is_ok_and(|need| same(&need)))
+}
+
 fn is_kind(need: &Need, kind: &KindInfo) -> bool {
     let word = need.kind.to_lowercase();
     let named = word == kind.kind.to_lowercase() || word == kind.plural || word == kind.singular || kind.short_names.contains(&word.as_str());

@@ -62,6 +62,12 @@ pub(crate) fn place(manifest: &Manifest, key: &str) -> Span {
     manifest.span(&format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1")))
 }
 
+/// Whether an annotation calls an object a hook, well or badly.
+pub(crate) fn has_hook(manifest: &Manifest) -> bool {
+    let annotations = manifest.value.pointer("/metadata/annotations").and_then(serde_json::Value::as_object);
+    annotations.is_some_and(|annotations| [HOOK, ARGO_HOOK, HELM_HOOK].iter().any(|name| annotations.contains_key(*name)))
+}
+
 /// Reads an object's annotations.
 pub(crate) fn wishes(manifest: &Manifest) -> Wishes {
     let mut reader = Reader { manifest, wishes: Wishes::default() };

@@ -47,20 +47,22 @@ pub struct Options {
     pub allow_mass_delete: bool,
     /// Delete and make anew what has a field that differs and cannot be changed.
     pub replace: bool,
+    /// Roll Deployments out at once, whatever their annotations say.
+    pub at_once: bool,
     /// Wait for health, so long for each object; `None` waits only for what something else depends on.
     pub wait: Option<Duration>,
-    /// How long another apply of the same set may take to end before this one gives up.
-    pub lock_wait: Duration,
     /// Hold the set's lock meanwhile. Without it nothing keeps two applies of a set apart: for who may not write Leases.
     pub lock: bool,
+    /// How long another apply of the same set may take to end before this one gives up.
+    pub lock_wait: Duration,
     /// Which failures are tolerated before an object counts as lost.
     pub policy: Policy,
     /// Tell what containers that are starting write.
     pub logs: bool,
-    /// Ends the apply when it becomes true.
-    pub stop: Option<watch::Receiver<bool>>,
     /// Leave hooks as they are: on the way back no migration of then is run.
     pub skip_hooks: bool,
+    /// Ends the apply when it becomes true.
+    pub stop: Option<watch::Receiver<bool>>,
     /// What is written into the set's history; `None` writes nothing.
     pub note: Option<crate::Note>,
 }
@@ -75,15 +77,16 @@ impl Default for Options {
             prune: true,
             allow_mass_delete: false,
             replace: false,
+            at_once: false,
             wait: Some(WAIT),
+            lock: true,
             lock_wait: Duration::from_secs(600),
             policy: Policy::default(),
             logs: false,
-            lock: true,
+            skip_hooks: false,
             stop: None,
             note: None,
         }
-            skip_hooks: false,
     }
 }
 
@@ -285,11 +288,11 @@ impl<'a> Applier<'a> {
             }
             // Its namespace is made by the same apply.
             Err(error) if dry_run && live.is_none() && error.is_not_found() => predict(None, &wanted).after,
+            // What is being deleted answers for what will be made after it.
+            Err(error) if dry_run && live.is_none() && (error.is_conflict() || !immutable(&error).is_empty()) => predict(None, &wanted).after,
             Err(error) => return Err(refused(error)),
         };
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-            // What is being deleted answers for what will be made after it.
-            Err(error) if dry_run && live.is_none() && (error.is_conflict() || !immutable(&error).is_empty()) => predict(None, &wanted).after,
         let mut found = if dry_run { changes(live.as_ref(), &after, self.hiding(), &change.sensitive) } else { Vec::new() };
         forces(&mut found, &fixed);
         let outcome = match &live {
@@ -301,9 +304,6 @@ impl<'a> Applier<'a> {
         Ok(Applied { id: id.clone(), outcome, changes: found, fixed, object: after, before: live, origin: change.origin.clone(), left })
     }
 
-    /// Deletes the object that was looked at, waits until it is gone, and makes the wanted one.
-    pub(crate) async fn replace(&self, change: &Change, live: Option<&Value>, wanted: &Value) -> Result<Value, ApplyError> {
-        let (id, resource) = (&change.id, resource(&change.id));
     /// The object as the cluster has it and will go on having it. What is being deleted takes what is applied to it and goes all the same: it counts as gone, and its end is waited for.
     async fn staying(&self, change: &Change, dry_run: bool) -> Result<Option<Value>, ApplyError> {
         let (id, resource) = (&change.id, resource(&change.id));
@@ -334,6 +334,9 @@ impl<'a> Applier<'a> {
         change.id.kind == "Job" && change.id.group == "batch" && (self.options.adopt || live.and_then(inventory::set_of) == Some(self.set_id().as_str()))
     }
 
+    /// Deletes the object that was looked at, waits until it is gone, and makes the wanted one.
+    pub(crate) async fn replace(&self, change: &Change, live: Option<&Value>, wanted: &Value) -> Result<Value, ApplyError> {
+        let (id, resource) = (&change.id, resource(&change.id));
         let refused = |source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source };
         if let Some(live) = live {
             self.noted(|journal| journal.replacing.push(journal::key(id))).await?;
@@ -391,4 +394,3 @@ fn told(error: &ApplyError) -> String {
 pub(crate) fn is_runnable(id: &ObjectId) -> bool {
     matches!((id.group.as_str(), id.kind.as_str()), ("batch", "Job") | ("", "Pod"))
 }
-

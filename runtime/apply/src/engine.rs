@@ -10,7 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strake_client::{Patch, Resource, WriteParams};
-use strake_plan::{Change, Hook, HookRun, ObjectId, Wanted};
+use strake_plan::{Change, Hook, HookRun, ObjectId, Phase, Wanted};
 use tokio::sync::Semaphore;
 
 use crate::applier::{CONCURRENCY, WAIT, is_runnable, namespace, resource};
@@ -19,7 +19,7 @@ use crate::health::{Health, health};
 use crate::inventory::{self, Scope};
 use crate::journal::{self, HookAction, HookRecord, JOURNAL, Journal, Occasion, Status};
 use crate::lock::{Held, Lock};
-use crate::prune::Orphans;
+use crate::prune::{Orphan, Orphans};
 use crate::schedule::Schedule;
 use crate::{Applied, Applier, ApplyError, Blame, Event, Outcome, Refused, Removed, Report};
 
@@ -31,6 +31,9 @@ const NOTED: Duration = Duration::from_secs(1);
 const CLOSING: Duration = Duration::from_secs(3);
 /// How often something outside of the set is looked at that is not ready yet.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long it may take until a kind is served whose definition has been accepted.
+const SERVED: Duration = Duration::from_secs(60);
 
 /// What a change has come to.
 enum Step {
@@ -48,6 +51,8 @@ struct Ground {
     occasion: Occasion,
     /// Objects that an apply before had deleted and not made anew.
     lost: Vec<String>,
+    /// Members that go before the rest is applied.
+    early: Vec<Orphan>,
 }
 
 /// How the objects have ended so far.
@@ -68,7 +73,11 @@ impl Applier<'_> {
     /// What was refused or is not healthy, with everything that was not begun because of it. Prune happens only after everything is ready. Another apply of the
     /// same set that does not end in time is [`ApplyError::Locked`].
     pub async fn apply(&self) -> Result<Report, ApplyError> {
-        let home = self.home().await?;
+        let home = tokio::select! {
+            biased;
+            () = self.stopped() => Err(ApplyError::Interrupted),
+            home = self.home() => home,
+        }?;
         let lock = self.take_lock().await?;
         let result = self.locked(&lock, home).await;
         lock.release().await;
@@ -103,6 +112,9 @@ impl Applier<'_> {
     }
 
     async fn take_lock(&self) -> Result<Lock<'_>, ApplyError> {
+        if !self.options.lock {
+            return Ok(Lock::without(self.client, &self.plan.set, &self.plan.namespace));
+        }
         let waits = |held: Held| (self.events)(Event::Locked { by: held.by, since: held.since });
         tokio::select! {
             biased;
@@ -112,9 +124,6 @@ impl Applier<'_> {
     }
 
     /// Comes back when somebody wants it to end.
-        if !self.options.lock {
-            return Ok(Lock::without(self.client, &self.plan.set, &self.plan.namespace));
-        }
     async fn stopped(&self) {
         if let Some(mut stop) = self.options.stop.clone()
             && stop.wait_for(|stop| *stop).await.is_ok()
@@ -130,7 +139,7 @@ impl Applier<'_> {
         let Some(place) = self.plan.changes.iter().position(is_home) else { return Ok(None) };
         let there = self.client.get(&Resource::NAMESPACES, None, &self.plan.namespace).await;
         let there = there.map_err(|source| ApplyError::Read { what: format!("namespace {}", self.plan.namespace), source })?;
-        if there.is_some() {
+        if there.is_some_and(|there| there["metadata"]["deletionTimestamp"].is_null()) {
             return Ok(None);
         }
         Ok(Some((place, self.object(&self.plan.changes[place], false).await?)))
@@ -158,7 +167,7 @@ impl Applier<'_> {
         let now = Scope::of(self.plan);
         let mut report = Report::default();
         // Refused before anything is done: what would delete most of the set.
-        self.prune_early(&before, &mut report).await?;
+        let early = self.early(&before, &report).await?;
         let mut union = before.union(&now);
         // Before anything else: a crash leaves nothing that nobody looks for.
         if !known || union != before {
@@ -173,6 +182,7 @@ impl Applier<'_> {
             home,
             occasion: Occasion { first: !journal.installed, changed: !same, resumes: journal.resumes(past.as_ref()) },
             lost: journal.replacing.clone(),
+            early,
         };
         *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
         // What was deployed like this before most likely has nothing to be done: nothing is written until there is.
@@ -180,7 +190,7 @@ impl Applier<'_> {
             self.noted(|_| ()).await?;
         }
         let ground = self.look_around(ground, &before).await?;
-        report.applied = self.objects(lock, ground).await?;
+        report.applied = self.objects(lock, ground, &mut report).await?;
         lock.check().await?;
         let orphans = if self.options.prune { self.orphans(&union, &report).await? } else { Orphans::default() };
         self.prune(orphans, &mut report).await?;
@@ -210,7 +220,10 @@ impl Applier<'_> {
         let same = past.is_some_and(|past| past.status == Status::Done && past.input == journal.input);
         let changed = !same || !report.pruned.is_empty() || self.is_changed(report);
         let occasion = Occasion { first: !journal.installed, changed, resumes: journal.resumes(past) };
-        for (change, applied) in self.plan.changes.iter().zip(&mut report.applied) {
+        let mut refused = Vec::new();
+        for applied in &mut report.applied {
+            // What was refused is not among them.
+            let Some(change) = self.plan.changes.iter().find(|change| change.id == applied.id) else { continue };
             let Some(hook) = change.hook else { continue };
             let record = journal.hooks.get(&journal::key(&change.id));
             let action = self.decide(hook, &journal::digest(&change.object), record, occasion, applied.before.as_ref());
@@ -232,6 +245,7 @@ impl Applier<'_> {
                 HookAction::Run | HookAction::Follow => {}
             }
         }
+        report.refused.extend(refused);
     }
 
     /// Changes the journal and writes it down before anything else is done.
@@ -245,7 +259,6 @@ impl Applier<'_> {
         let name = inventory::parent_name(&self.plan.set);
         let patch = Patch::Merge(json!({"metadata": {"annotations": {JOURNAL: text}}}));
         let sent = self.client.patch(&Resource::SECRETS, Some(&self.plan.namespace), &name, &patch, None, &WriteParams::manager(JOURNAL_MANAGER)).await;
-        report.refused.extend(refused);
         sent.map_err(|source| ApplyError::Refused { object: format!("the journal of secret/{name}"), origin: "strake".to_owned(), source })?;
         Ok(())
     }
@@ -290,13 +303,18 @@ impl Applier<'_> {
     }
 
     /// Applies every object as soon as what it needs is there, and waits until each is as somebody wants it.
-    async fn objects(&self, lock: &Lock<'_>, mut ground: Ground) -> Result<Vec<Applied>, ApplyError> {
+    async fn objects(&self, lock: &Lock<'_>, mut ground: Ground, report: &mut Report) -> Result<Vec<Applied>, ApplyError> {
         self.outside_is_there().await?;
         let mut schedule = Schedule::new(self.plan);
         let slots = Semaphore::new(CONCURRENCY);
         let mut steps: FuturesUnordered<BoxFuture<'_, (usize, Step)>> = FuturesUnordered::new();
         let mut ended = Ended::default();
         loop {
+            // A hook that fails before the rest has changed nothing of it.
+            if !ground.early.is_empty() && self.hooks_before().all(|place| schedule.is_ready(place)) {
+                lock.check().await?;
+                self.prune_early(std::mem::take(&mut ground.early), report).await?;
+            }
             for place in schedule.next() {
                 let made = ground.home.take_if(|(home, _)| *home == place).map(|(_, applied)| applied);
                 let (slots, occasion) = (&slots, ground.occasion);
@@ -340,6 +358,12 @@ impl Applier<'_> {
         self.finish(ended).await
     }
 
+    /// The hooks that run before the rest.
+    fn hooks_before(&self) -> impl Iterator<Item = usize> {
+        let is_before = |change: &Change| change.hook.is_some_and(|hook| hook.phase == Phase::Before);
+        self.plan.changes.iter().enumerate().filter(move |(_, change)| is_before(change)).map(|(place, _)| place)
+    }
+
     /// How far a change has to come before anything else is done; `None` when nobody waits for it.
     fn goal(&self, schedule: &Schedule, place: usize) -> Option<Wanted> {
         let hook = self.plan.changes[place].hook.map(|_| Wanted::Complete);
@@ -354,8 +378,31 @@ impl Applier<'_> {
         match (change.hook, made) {
             (Some(hook), _) => self.hook(change, hook, occasion).await,
             (None, Some(applied)) => Ok((applied, false)),
-            (None, None) => Ok((self.object(change, false).await?, false)),
+            (None, None) => Ok((self.served(change).await?, false)),
         }
+    }
+
+    /// Applies an object. One of a kind that this apply has defined is tried again while it is not served: each of a cluster's API servers learns of a new kind
+    /// by itself, so that the next request may come to one that has not yet.
+    async fn served(&self, change: &Change) -> Result<Applied, ApplyError> {
+        let (deadline, mut told) = (Instant::now() + SERVED, false);
+        loop {
+            match self.object(change, false).await {
+                Err(ApplyError::Refused { source, .. }) if source.is_not_found() && self.defines(&change.id) && Instant::now() < deadline => {
+                    if !std::mem::replace(&mut told, true) {
+                        (self.events)(Event::Waiting { id: change.id.clone(), reason: "the cluster does not serve its new kind yet".to_owned() });
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether the plan itself brings the definition of an object's kind.
+    fn defines(&self, id: &ObjectId) -> bool {
+        let names = |spec: &Value| spec["group"] == id.group.as_str() && spec["names"]["kind"] == id.kind.as_str();
+        self.plan.changes.iter().any(|change| change.id.kind == "CustomResourceDefinition" && names(&change.object["spec"]))
     }
 
     /// Tells and writes down what was sent.
@@ -403,6 +450,10 @@ impl Applier<'_> {
         }
     }
 
+    fn decide(&self, hook: Hook, digest: &str, past: Option<&HookRecord>, occasion: Occasion, live: Option<&Value>) -> HookAction {
+        if self.options.skip_hooks { HookAction::Leave } else { journal::decide(hook, digest, past, occasion, live) }
+    }
+
     /// Runs a hook, when it is its time.
     async fn hook(&self, change: &Change, hook: Hook, occasion: Occasion) -> Result<(Applied, bool), ApplyError> {
         let id = &change.id;
@@ -426,6 +477,9 @@ impl Applier<'_> {
             (HookAction::Run | HookAction::Follow, live) => {
                 let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
                 let before = live.as_ref().map(uid).unwrap_or_default();
+                // Before anything is written or deleted: whose it is.
+                self.claimed(change, live.as_ref()).await?;
+                self.may_run(change, live.as_ref())?;
                 self.noted(|journal| {
                     journal.hooks.insert(key, HookRecord { digest, status: Status::Running, before });
                 })
@@ -436,6 +490,15 @@ impl Applier<'_> {
                 (self.events)(Event::Hook { id: id.clone() });
                 Ok((self.object(change, false).await?, false))
             }
+        }
+    }
+
+    /// Whether a hook may be run where this stands in its place: what runs to an end is deleted before it is run again.
+    fn may_run(&self, change: &Change, live: Option<&Value>) -> Result<(), ApplyError> {
+        let ours = |live: &Value| inventory::set_of(live) == Some(self.set_id().as_str());
+        match live.filter(|live| is_runnable(&change.id) && !self.options.adopt && !ours(live)) {
+            Some(_) => Err(ApplyError::NotOfTheSet { object: change.id.to_string(), origin: change.origin.clone() }),
+            None => Ok(()),
         }
     }
 
@@ -456,10 +519,6 @@ impl Applier<'_> {
     }
 
     /// Deletes hooks that do not want to stay.
-    fn decide(&self, hook: Hook, digest: &str, past: Option<&HookRecord>, occasion: Occasion, live: Option<&Value>) -> HookAction {
-        if self.options.skip_hooks { HookAction::Leave } else { journal::decide(hook, digest, past, occasion, live) }
-    }
-
     async fn clear_hooks(&self, ended: &Ended) -> Result<(), ApplyError> {
         let hooks = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|journal| journal.hooks.clone()).unwrap_or_default();
         for (place, applied) in &ended.done {
@@ -483,9 +542,6 @@ impl Applier<'_> {
             for external in &change.external {
                 self.outside(change, &external.id).await?;
             }
-                // Before anything is written or deleted: whose it is.
-                self.claimed(change, live.as_ref()).await?;
-                self.may_run(change, live.as_ref())?;
         }
         Ok(())
     }
@@ -501,15 +557,6 @@ impl Applier<'_> {
         let mut said = String::new();
         for external in change.external.iter().filter(|external| external.state != Wanted::Present) {
             loop {
-    /// Whether a hook may be run where this stands in its place: what runs to an end is deleted before it is run again.
-    fn may_run(&self, change: &Change, live: Option<&Value>) -> Result<(), ApplyError> {
-        let ours = |live: &Value| inventory::set_of(live) == Some(self.set_id().as_str());
-        match live.filter(|live| is_runnable(&change.id) && !self.options.adopt && !ours(live)) {
-            Some(_) => Err(ApplyError::NotOfTheSet { object: change.id.to_string(), origin: change.origin.clone() }),
-            None => Ok(()),
-        }
-    }
-
                 let object = self.outside(change, &external.id).await?;
                 let reason = match crate::wait::reaching(health(&object), &object, external.state) {
                     state if state.is_settled() => break,

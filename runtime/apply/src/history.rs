@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use strake_plan::{ChangeId, DeployPlan, Edge, ImageEdge, ObjectId};
+use strake_plan::{DeployPlan, ObjectId};
 
 use crate::inventory;
 use crate::review::GitState;
@@ -219,9 +219,14 @@ pub fn deployed(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().rfind(|entry| entry.end == End::Deployed)
 }
 
-/// The revision that a rollback without a number goes to: what was deployed last when the newest one did not get that far, else what was deployed before it.
+/// The revision that a rollback without a number goes to: what was deployed last when the newest one did not get that far, else what was deployed before it. One that was
+/// interrupted on its way back is gone on with.
 pub fn back(entries: &[Entry]) -> Option<&Entry> {
     let newest = entries.last()?;
+    let meant = newest.back_to.filter(|_| newest.end == End::Open);
+    if let Some(meant) = entries.iter().find(|entry| entry.end == End::Deployed && Some(entry.number) == meant) {
+        return Some(meant);
+    }
     entries.iter().rfind(|entry| entry.end == End::Deployed && entry.number < newest.number)
 }
 
@@ -308,24 +313,6 @@ pub fn pin(plan: &mut DeployPlan, then: &[ImageUse], now: &[ImageUse]) {
             }
         }
     }
-}
-
-/// Takes the hooks out of a plan, and says how many: on the way back no migration of then is run.
-pub fn without_hooks(plan: &mut DeployPlan) -> usize {
-    let before = plan.changes.len();
-    let mut places: Vec<Option<usize>> = Vec::with_capacity(before);
-    let mut next = 0;
-    for change in &plan.changes {
-        places.push(change.hook.is_none().then_some(next));
-        next += usize::from(change.hook.is_none());
-    }
-    let moved = |place: usize| places.get(place).copied().flatten();
-    plan.changes.retain(|change| change.hook.is_none());
-    for change in &mut plan.changes {
-        change.after = change.after.iter().filter_map(|edge| Some(Edge { change: ChangeId(moved(edge.change.0)?), ..*edge })).collect();
-    }
-    plan.images = plan.images.iter().filter_map(|edge| Some(ImageEdge { change: ChangeId(moved(edge.change.0)?), ..edge.clone() })).collect();
-    before - plan.changes.len()
 }
 
 /// A revision as Secrets: the one that it is known by first, then those with the rest of its plan.
@@ -469,7 +456,7 @@ fn data(secret: &Value) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use strake_plan::{Change, Hook, HookRun, Phase, Wanted};
+    use strake_plan::{Change, ChangeId, ImageEdge};
 
     use super::*;
 
@@ -570,6 +557,13 @@ mod tests {
         for (ends, expected) in rows {
             assert_eq!(back(&revisions(ends)).map(|entry| entry.number), expected, "{ends:?}");
         }
+        let to_first = |end| {
+            let mut revisions = revisions(&[Deployed, Deployed, Deployed, end]);
+            revisions[3].back_to = Some(1);
+            back(&revisions).map(|entry| entry.number)
+        };
+        assert_eq!(to_first(Open), Some(1), "one that was interrupted is gone on with");
+        assert_eq!((to_first(Failed), to_first(Deployed)), (Some(3), Some(3)));
     }
 
     #[test]
@@ -596,23 +590,6 @@ mod tests {
         assert_eq!(still, plan, "a tag that means the same stays as it was written");
         pin(&mut plan, &then, &[expected("nginx:1", "sha256:22", false)]);
         assert_eq!(plan.changes[0].object["spec"]["containers"][0]["image"], "nginx:1@sha256:11");
-    }
-
-    #[test]
-    fn hooks_are_taken_out_and_what_stays_points_to_what_it_did() {
-        let mut plan = plan(vec![
-            change("Job", "default", "migrate", json!({})),
-            change("ConfigMap", "default", "a", json!({})),
-            change("Pod", "default", "p", json!({})),
-        ]);
-        plan.changes[0].hook = Some(Hook { phase: Phase::Before, run: HookRun::Changed, delete_succeeded: false, delete_failed: false });
-        plan.changes[2].after = [0, 1].map(|place| Edge { change: ChangeId(place), state: Wanted::Ready }).to_vec();
-        plan.images =
-            vec![ImageEdge { change: ChangeId(2), pointer: "/x".into(), image: 0 }, ImageEdge { change: ChangeId(0), pointer: "/x".into(), image: 0 }];
-        assert_eq!(without_hooks(&mut plan), 1);
-        assert_eq!(plan.changes[1].after, [Edge { change: ChangeId(0), state: Wanted::Ready }]);
-        assert_eq!(plan.images, [ImageEdge { change: ChangeId(1), pointer: "/x".into(), image: 0 }]);
-        assert_eq!(without_hooks(&mut plan), 0);
     }
 
     #[test]

@@ -173,8 +173,8 @@ impl Applier<'_> {
             inhabited: inhabited.collect(),
             confirmed: self.options.confirmed.iter().cloned().collect(),
             used: BTreeMap::new(),
-        };
             skip_hooks: self.options.skip_hooks,
+        };
         let namespaces: BTreeSet<&str> = found.iter().filter(|(orphan, _)| is_generation(&orphan.id)).map(|(orphan, _)| orphan.id.namespace.as_str()).collect();
         for namespace in namespaces {
             self.users(namespace, &mut around.used).await?;
@@ -254,14 +254,19 @@ impl Applier<'_> {
         }
     }
 
-    /// Before anything is applied: refuses to delete most of the set, and deletes what is marked to go early, because it holds what the new objects need.
-    pub(crate) async fn prune_early(&self, scope: &Scope, report: &mut Report) -> Result<(), ApplyError> {
+    /// Before anything is applied: refuses to delete most of the set, and finds what is marked to go early, because it holds what the new objects need.
+    pub(crate) async fn early(&self, scope: &Scope, report: &Report) -> Result<Vec<Orphan>, ApplyError> {
         if !self.options.prune {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let orphans = self.orphans(scope, report).await?;
         self.may_prune(orphans.doomed.len())?;
-        for orphan in orphans.doomed.iter().filter(|orphan| orphan.object["metadata"]["annotations"][PRUNE] == "early") {
+        Ok(orphans.doomed.into_iter().filter(|orphan| orphan.object["metadata"]["annotations"][PRUNE] == "early").collect())
+    }
+
+    /// Deletes what goes early, and waits until it is gone.
+    pub(crate) async fn prune_early(&self, early: Vec<Orphan>, report: &mut Report) -> Result<(), ApplyError> {
+        for orphan in &early {
             self.remove(&orphan.id, &orphan.object).await?;
             self.tell_pruned(orphan, report);
         }
@@ -455,12 +460,6 @@ mod tests {
     }
 
     #[test]
-    fn rule_10_generations_stay_while_something_needs_them() {
-        assert!(is_generation(&id("ConfigMap", "settings-7f2c8b4kkd")));
-        assert!(!is_generation(&id("ConfigMap", "settings-production")) && !is_generation(&id("Deployment", "web-7f2c8b4kkd")));
-        let used = BTreeMap::from([("ConfigMap/n/settings-7f2c8b4kkd".to_owned(), "replicaset/web-1".to_owned())]);
-        let around = Circumstances { used, ..around() };
-    #[test]
     fn the_way_back_leaves_hooks_alone() {
         let hook = json!({"metadata": {"annotations": {journal::DIGEST: "a"}}});
         let back = Circumstances { skip_hooks: true, ..around() };
@@ -469,6 +468,12 @@ mod tests {
         assert_eq!(of("Job", "plain", &json!({}), &back), Fate::Delete);
     }
 
+    #[test]
+    fn rule_10_generations_stay_while_something_needs_them() {
+        assert!(is_generation(&id("ConfigMap", "settings-7f2c8b4kkd")));
+        assert!(!is_generation(&id("ConfigMap", "settings-production")) && !is_generation(&id("Deployment", "web-7f2c8b4kkd")));
+        let used = BTreeMap::from([("ConfigMap/n/settings-7f2c8b4kkd".to_owned(), "replicaset/web-1".to_owned())]);
+        let around = Circumstances { used, ..around() };
         assert_eq!(of("ConfigMap", "settings-7f2c8b4kkd", &json!({}), &around), Fate::Protected("is used by replicaset/web-1".into()));
         assert_eq!(of("ConfigMap", "settings-2222222222", &json!({}), &around), Fate::Delete);
         let spec = json!({

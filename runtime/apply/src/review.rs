@@ -476,7 +476,9 @@ fn risks(action: Action, id: &ObjectId, fields: &[FieldChange], object: Option<&
     }
     let recreates = object.is_some_and(|object| object["spec"]["strategy"]["type"] == "Recreate");
     let to_zero = changed && fields.iter().any(|field| field.path == "spec.replicas" && field.after == Some(0.into()));
-    if (gone && (workload || matches!(kind, "Service" | "Ingress"))) || (template && recreates) || to_zero {
+    // What runs to its end serves nobody.
+    let serves = workload && kind != "Job";
+    if (gone && (serves || matches!(kind, "Service" | "Ingress"))) || (template && recreates) || to_zero {
         risks.push(Risk::Downtime);
     }
     if workload && template {
@@ -557,7 +559,7 @@ mod tests {
             (applied("Deployment", Outcome::Configured, owned(), &["spec.template.spec.containers[x].image"], &[]), Action::Update, vec![Risk::RestartsPods]),
             (applied("Deployment", Outcome::Configured, owned(), &["spec.replicas"], &[]), Action::Update, vec![]),
             (applied("ConfigMap", Outcome::Configured, Some(json!({})), &["data.a"], &[]), Action::Adopt, vec![]),
-            (applied("Job", Outcome::Configured, owned(), &[], &["spec.template"]), Action::Replace, vec![Risk::Downtime]),
+            (applied("Job", Outcome::Configured, owned(), &[], &["spec.template"]), Action::Replace, vec![]),
             (applied("ClusterRoleBinding", Outcome::Created, None, &[], &[]), Action::Create, vec![Risk::WidensAccess]),
         ];
         for (applied, action, risks) in rows {

@@ -86,6 +86,11 @@ impl Schedule {
         }
     }
 
+    /// Whether it is as it should be.
+    pub(crate) fn is_ready(&self, place: usize) -> bool {
+        self.places[place] == Place::Ready
+    }
+
     fn meet(&mut self, place: usize, met: impl Fn(Wanted) -> bool) {
         for (other, _) in self.dependants[place].clone().into_iter().filter(|(_, wanted)| met(*wanted)) {
             self.missing[other] -= 1;

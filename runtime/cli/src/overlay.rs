@@ -16,11 +16,11 @@ pub fn is_layer(entries: &[fs::DirEntry]) -> bool {
     entries.iter().any(|entry| FILE_NAMES.iter().any(|name| entry.file_name() == *name))
 }
 
-/// The overlay that a directory means: its own, or the one below it that no other stands on.
+/// The overlay that a directory means: its own, or the one below it that no other stands on. Nothing outside of `within` is read.
 ///
 /// # Errors
 /// Several are possible; a directory that cannot be read.
-pub fn find(dir: &Path) -> Result<Option<Overlay>, Failure> {
+pub fn find(dir: &Path, within: Option<&Path>) -> Result<Option<Overlay>, Failure> {
     let mut layers = Vec::new();
     collect(dir, &mut layers)?;
     if layers.is_empty() {
@@ -41,7 +41,7 @@ pub fn find(dir: &Path) -> Result<Option<Overlay>, Failure> {
             }
         }
     };
-    let tree = load(&directory)?;
+    let tree = load(&directory, within)?;
     Ok(Some(Overlay { directory, tree }))
 }
 
@@ -64,7 +64,7 @@ fn collect(dir: &Path, layers: &mut Vec<(String, BTreeSet<String>)>) -> Result<(
 }
 
 /// Reads what the overlay wants until it wants nothing more.
-fn load(directory: &str) -> Result<Tree, Failure> {
+fn load(directory: &str, within: Option<&Path>) -> Result<Tree, Failure> {
     let mut tree = Tree::default();
     loop {
         let wanted = wanted(&tree, directory);
@@ -72,7 +72,7 @@ fn load(directory: &str) -> Result<Tree, Failure> {
             return Ok(tree);
         }
         for path in &wanted {
-            let entry = entry(Path::new(path), Path::new(directory));
+            let entry = entry(Path::new(path), Path::new(directory), within);
             if let Entry::File(bytes) = &entry
                 && let Ok(text) = std::str::from_utf8(bytes)
                 && let Some(opened) = sealed::open(Path::new(path), text)?
@@ -84,7 +84,11 @@ fn load(directory: &str) -> Result<Tree, Failure> {
     }
 }
 
-fn entry(path: &Path, overlay: &Path) -> Entry {
+fn entry(path: &Path, overlay: &Path, within: Option<&Path>) -> Entry {
+    let as_written = |path: &Path| PathBuf::from(normal(&path.to_string_lossy()));
+    if within.is_some_and(|within| !as_written(path).starts_with(as_written(within))) {
+        return Entry::Missing("is not in the repository".to_owned());
+    }
     // The way to the overlay is the user's own; every other step is the repository's.
     if path.ancestors().filter(|step| !overlay.starts_with(step)).any(leads_out) {
         return Entry::Missing("is a symbolic link that leads out of its directory".to_owned());
@@ -148,11 +152,15 @@ mod tests {
         symlink(folder.path(), dir.join("folder")).expect("linked");
         symlink("own/file", dir.join("inside")).expect("linked");
         symlink(folder.path().join("repo"), folder.path().join("way")).expect("linked");
-        let at = |name: &str| entry(&dir.join(name), &dir);
+        let at = |name: &str| entry(&dir.join(name), &dir, None);
         assert!(matches!(at("file"), Entry::Missing(why) if why.contains("symbolic link")));
         assert!(matches!(at("folder/secret"), Entry::Missing(why) if why.contains("symbolic link")), "by way of a folder too");
         assert_eq!(at("inside"), Entry::File(b"y".to_vec()));
         let way = folder.path().join("way/overlay");
-        assert_eq!(entry(&way.join("own/file"), &way), Entry::File(b"y".to_vec()), "the user may come by a link");
+        assert_eq!(entry(&way.join("own/file"), &way, None), Entry::File(b"y".to_vec()), "the user may come by a link");
+        let (repository, beside) = (folder.path().join("repo"), dir.join("../../secret"));
+        assert_eq!(entry(&beside, &dir, None), Entry::File(b"x".to_vec()));
+        assert!(matches!(entry(&beside, &dir, Some(&repository)), Entry::Missing(why) if why.contains("not in the repository")));
+        assert_eq!(entry(&dir.join("own/file"), &dir, Some(&repository)), Entry::File(b"y".to_vec()));
     }
 }

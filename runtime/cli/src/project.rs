@@ -60,11 +60,19 @@ pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// A missing path, a file that cannot be read or is not UTF-8; a directory with nothing in it, or with several overlays.
 pub fn read(path: &Path, environment: Option<&str>) -> Result<Project, Failure> {
+    read_within(path, environment, None)
+}
+
+/// The same, of a repository that somebody else wrote: nothing outside of `within` is read, whatever its files name.
+///
+/// # Errors
+/// As [`read`], and a path that leads out.
+pub fn read_within(path: &Path, environment: Option<&str>, within: Option<&Path>) -> Result<Project, Failure> {
     let metadata = fs::metadata(path).map_err(|source| Failure::read(path, source))?;
     let mut project = Project::default();
     if metadata.is_dir() {
         let config = configure(path, environment, &mut project)?;
-        directory(path, &config, &mut project)?;
+        directory(path, &config, within, &mut project)?;
     } else if is_dockerfile(&path.file_name().unwrap_or_default().to_string_lossy()) {
         project.dockerfiles.push(text(path)?);
     } else if ["yaml", "yml", "json"].iter().any(|extension| path.extension().is_some_and(|found| found == *extension)) {
@@ -106,17 +114,17 @@ fn configure(dir: &Path, environment: Option<&str>, project: &mut Project) -> Re
 }
 
 /// Reads what a directory holds, as far as the project's file does not say otherwise.
-fn directory(dir: &Path, config: &Config, project: &mut Project) -> Result<(), Failure> {
+fn directory(dir: &Path, config: &Config, within: Option<&Path>, project: &mut Project) -> Result<(), Failure> {
     match &project.settings.overlay {
         Some(overlay) => {
-            let top = dir.join(overlay);
-            let found = overlay::find(&top)?;
+            let top = inside(dir, overlay, within)?;
+            let found = overlay::find(&top, within)?;
             project.overlay =
                 Some(found.ok_or_else(|| Failure::text(format!("{}: the overlay {} has no kustomization", dir.join(FILE_NAME).display(), top.display())))?);
             dockerfiles(dir, &mut project.dockerfiles)?;
         }
         None if config.manifests.is_empty() => {
-            project.overlay = overlay::find(dir)?;
+            project.overlay = overlay::find(dir, within)?;
             walk(dir, project)?;
             if let Some(overlay) = &project.overlay {
                 overlay::dockerfiles(overlay, dir, &mut project.dockerfiles)?;
@@ -125,7 +133,7 @@ fn directory(dir: &Path, config: &Config, project: &mut Project) -> Result<(), F
         None => dockerfiles(dir, &mut project.dockerfiles)?,
     }
     for name in &config.manifests {
-        let path = dir.join(name);
+        let path = inside(dir, name, within)?;
         let metadata = fs::metadata(&path).map_err(|source| Failure::read(&path, source))?;
         if metadata.is_dir() {
             let mut below = Project::default();
@@ -136,9 +144,9 @@ fn directory(dir: &Path, config: &Config, project: &mut Project) -> Result<(), F
         }
     }
     for (name, image) in &config.images {
-        let context = image.context.as_ref().map(|context| dir.join(context));
+        let context = image.context.as_ref().map(|context| inside(dir, context, within)).transpose()?;
         let path = match (&image.dockerfile, &context) {
-            (Some(file), _) => dir.join(file),
+            (Some(file), _) => inside(dir, file, within)?,
             (None, Some(context)) => context.join("Dockerfile"),
             (None, None) => dir.join("Dockerfile"),
         };
@@ -149,6 +157,19 @@ fn directory(dir: &Path, config: &Config, project: &mut Project) -> Result<(), F
     let named: Vec<PathBuf> = project.named.iter().filter_map(|named| fs::canonicalize(&named.file.path).ok()).collect();
     project.dockerfiles.retain(|text| fs::canonicalize(&text.path).map_or(true, |path| !named.contains(&path)));
     Ok(())
+}
+
+/// A path that the project's file names. What a repository names must be in it: a Dockerfile that is a file of this machine would be shown in a finding, a context with
+/// such files be copied into an image.
+fn inside(dir: &Path, name: &str, within: Option<&Path>) -> Result<PathBuf, Failure> {
+    let path = dir.join(name);
+    let Some(within) = within else { return Ok(path) };
+    let (whole, real) = (fs::canonicalize(within), fs::canonicalize(&path));
+    match whole.and_then(|whole| Ok(real?.starts_with(whole))) {
+        Ok(true) => Ok(path),
+        Ok(false) => Err(Failure::text(format!("{}: `{name}` leads out of the repository: what it uses must be in it", dir.join(FILE_NAME).display()))),
+        Err(source) => Err(Failure::read(&path, source)),
+    }
 }
 
 fn walk(dir: &Path, project: &mut Project) -> Result<(), Failure> {
@@ -224,6 +245,11 @@ fn is_manifest(path: &Path) -> Result<bool, Failure> {
 
 /// A file's text.
 pub fn text(path: &Path) -> Result<Text, Failure> {
+    let metadata = fs::metadata(path).map_err(|source| Failure::read(path, source))?;
+    if metadata.len() > MOST_BYTES || !(metadata.is_file() || metadata.is_dir()) {
+        let found = if metadata.is_file() { "has more than 16 MiB" } else { "is no ordinary file" };
+        return Err(Failure::text(format!("{} {found}: it is neither a manifest nor a Dockerfile", path.display())));
+    }
     let bytes = fs::read(path).map_err(|source| Failure::read(path, source))?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::text(format!("{} is not UTF-8 text", path.display())))?;
     Ok(Text { path: path.to_owned(), text, outside: false })
@@ -251,6 +277,36 @@ mod tests {
             |texts: &[super::Text]| texts.iter().map(|text| text.path.strip_prefix(dir.path()).expect("inside").display().to_string()).collect::<Vec<_>>();
         assert_eq!(names(&project.dockerfiles), ["web/Dockerfile"]);
         assert_eq!(names(&project.manifests), ["k8s/a.yaml"]);
+    }
+
+    #[test]
+    fn nothing_outside_of_a_repository_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tree = dir.path().join("tree");
+        std::fs::create_dir_all(tree.join("app")).expect("made");
+        std::fs::create_dir_all(dir.path().join("beside")).expect("made");
+        std::fs::write(dir.path().join("beside/Dockerfile"), "FROM scratch").expect("written");
+        std::fs::write(dir.path().join("beside/kustomization.yaml"), "resources: []").expect("written");
+        let absolute = dir.path().join("beside");
+        let absolute = absolute.display();
+        for text in [
+            "images: {web: {dockerfile: ../../beside/Dockerfile}}".to_owned(),
+            format!("images: {{web: {{dockerfile: {absolute}/Dockerfile}}}}"),
+            "images: {web: {context: ../../beside}}".to_owned(),
+            "manifests: [../../beside]".to_owned(),
+            "environments: {x: {overlay: ../../beside}}".to_owned(),
+        ] {
+            std::fs::write(tree.join("app/strake.yaml"), &text).expect("written");
+            let environment = text.starts_with("environments").then_some("x");
+            let error = super::read_within(&tree.join("app"), environment, Some(&tree)).expect_err(&text).to_string();
+            assert!(error.contains("leads out of the repository"), "{text}: {error}");
+        }
+        std::fs::write(tree.join("app/strake.yaml"), "images: {web: {context: ..}}").expect("written");
+        std::fs::write(tree.join("Dockerfile"), "FROM scratch").expect("written");
+        super::read_within(&tree.join("app"), None, Some(&tree)).expect("what is in it");
+        std::fs::write(tree.join("app/strake.yaml"), "images: {web: {dockerfile: /dev/zero}}").expect("written");
+        let error = read(&tree.join("app"), None).expect_err("no file").to_string();
+        assert!(error.contains("no ordinary file"), "{error}");
     }
 
     #[test]

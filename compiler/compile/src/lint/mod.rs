@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 use strake_deploy::Manifest;
-use strake_plan::Image;
-use strake_source::{Diagnostic, Severity};
+use strake_plan::{Image, Phase};
+use strake_source::{Diagnostic, Severity, Spanned};
 
 /// The annotation that excepts an object from rules.
 pub const ALLOW: &str = "strake.dev/allow";
@@ -96,6 +96,8 @@ pub(crate) struct View<'a> {
     pub(crate) all: &'a [Manifest],
     /// Images that the plan builds, as the manifests write them; without their content when it could not be planned.
     pub(crate) built: &'a BTreeMap<String, Option<&'a Image>>,
+    /// Hooks of the project's file.
+    hooks: &'a [(Phase, Spanned<String>)],
     /// Objects with pods, by namespace and by each label of the pods: selectors are looked up, not searched for.
     by_label: HashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     /// Kind, namespace and name of every object.
@@ -132,8 +134,14 @@ fn allowed(manifest: &Manifest, code: &str) -> bool {
     words.split([',', ' ']).any(|word| word == code)
 }
 
-pub(crate) fn run(manifests: &[Manifest], built: &BTreeMap<String, Option<&Image>>, levels: &BTreeMap<String, Level>) -> Vec<Diagnostic> {
-    let view = View::new(manifests, built);
+/// `hooks` are those of the project's file.
+pub(crate) fn run(
+    manifests: &[Manifest],
+    built: &BTreeMap<String, Option<&Image>>,
+    hooks: &[(Phase, Spanned<String>)],
+    levels: &BTreeMap<String, Level>,
+) -> Vec<Diagnostic> {
+    let view = View::new(manifests, built, hooks);
     let mut findings = Vec::new();
     for rule in rules() {
         let severity = match levels.get(rule.code).copied().unwrap_or(rule.level) {
@@ -192,7 +200,7 @@ impl<'a> Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(manifests: &'a [Manifest], built: &'a BTreeMap<String, Option<&'a Image>>) -> Self {
+    fn new(manifests: &'a [Manifest], built: &'a BTreeMap<String, Option<&'a Image>>, hooks: &'a [(Phase, Spanned<String>)]) -> Self {
         let sound: Vec<&Manifest> = manifests.iter().filter(|manifest| manifest.sound).collect();
         let mut by_label: HashMap<(&str, &str, &str), Vec<usize>> = HashMap::new();
         for (index, manifest) in sound.iter().enumerate() {
@@ -202,7 +210,12 @@ impl<'a> View<'a> {
             }
         }
         let names = manifests.iter().map(|manifest| (manifest.kind.kind, manifest.id.namespace.as_str(), manifest.id.name.as_str())).collect();
-        View { manifests: sound, all: manifests, built, by_label, names }
+        View { manifests: sound, all: manifests, built, hooks, by_label, names }
+    }
+
+    /// Whether an object runs to its end and is then done with.
+    pub(crate) fn is_hook(&self, manifest: &Manifest) -> bool {
+        strake_deploy::is_hook(manifest, self.hooks)
     }
 
     /// Every container.

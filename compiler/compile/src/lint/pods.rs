@@ -178,7 +178,7 @@ fn old_account(view: &View<'_>, out: &mut Out<'_>) {
 }
 
 fn bare(view: &View<'_>, out: &mut Out<'_>) {
-    for pod in view.of("Pod") {
+    for pod in view.of("Pod").filter(|pod| !view.is_hook(pod)) {
         out.at(pod, "/kind", format!("nobody makes {} anew when its node goes", pod.id));
     }
 }
@@ -197,7 +197,8 @@ fn cron_deadline(view: &View<'_>, out: &mut Out<'_>) {
 
 fn grace(view: &View<'_>, out: &mut Out<'_>) {
     for (manifest, pointer, spec) in view.pods() {
-        if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64) == Some(0) {
+        // What runs to its end by itself is not in the middle of serving anybody.
+        if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64) == Some(0) && !view.is_hook(manifest) {
             out.at(manifest, &format!("{pointer}/terminationGracePeriodSeconds"), format!("the pods of {} are ended at once", manifest.id));
         }
     }

@@ -58,6 +58,28 @@ fn each_rule_reports_its_bad_example_and_leaves_its_good_one_alone() {
 }
 
 #[test]
+fn a_hook_is_not_asked_for_what_only_servers_need() {
+    let pod = |annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: smoke, annotations: {{{annotation}}}}}\nspec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 0\n  containers: [{{name: c, image: 'c:1', command: [c]}}]\n"
+        )
+    };
+    let codes = |text: String, config: Option<&str>| {
+        let mut inputs = crate::cases::empty();
+        inputs.manifests.push(Manifest { path: "a.yaml".into(), text });
+        inputs.config = config.map(|text| Manifest { path: "strake.yaml".into(), text: text.to_owned() });
+        inputs.options.lints.extend(["bare-pod", "no-grace"].map(|code| (code.to_owned(), Level::Warning)));
+        let found = compile(&inputs, &BTreeMap::new()).diagnostics;
+        found.iter().map(|finding| finding.code.0).filter(|code| ["bare-pod", "no-grace"].contains(code)).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(pod(""), None), ["bare-pod", "no-grace"]);
+    assert_eq!(codes(pod("strake.dev/hook: after"), None), [""; 0]);
+    assert_eq!(codes(pod("helm.sh/hook: post-install"), None), [""; 0]);
+    assert_eq!(codes(pod(""), Some("hooks: {after: [pod/smoke]}\n")), [""; 0]);
+    assert_eq!(codes(pod(""), Some("hooks: {after: [pod/other]}\n")), ["bare-pod", "no-grace"]);
+}
+
+#[test]
 fn levels_and_annotations_decide_what_is_told() {
     let rule = rules().into_iter().find(|rule| rule.code == "no-grace").expect("a rule");
     let with = |level: Option<Level>, annotation: &str| {

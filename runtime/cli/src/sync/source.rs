@@ -73,26 +73,32 @@ fn empty(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The folder must be there, and nothing may lead out of the repository to a file of this machine: a manifest that is a link to one would be told in a status.
-fn look(tree: &Path, path: &str) -> Result<(), Trouble> {
-    let failed = |error: std::io::Error| Trouble::new(Reason::FetchFailed, format!("cannot read what was fetched: {error}"));
-    let root = tree.canonicalize().map_err(failed)?;
+/// A link that leads out of a tree to something that is there, by its path in the tree.
+pub fn leads_out(tree: &Path) -> std::io::Result<Option<PathBuf>> {
+    let root = tree.canonicalize()?;
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let kind = entry.file_type().map_err(failed)?;
+        for entry in std::fs::read_dir(&folder)? {
+            let (entry, path) = entry.map(|entry| (entry.file_type(), entry.path()))?;
+            let kind = entry?;
             if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_symlink() && entry.path().canonicalize().is_ok_and(|target| !target.starts_with(&root)) {
-                let name = entry.path();
-                let name = name.strip_prefix(&root).unwrap_or(&name).display().to_string();
-                return Err(Trouble::new(Reason::LinkLeavesRepository, format!("the link {name} leads out of the repository, to a file of this machine")));
+                folders.push(path);
+            } else if kind.is_symlink() && path.canonicalize().is_ok_and(|target| !target.starts_with(&root)) {
+                return Ok(Some(path.strip_prefix(&root).unwrap_or(&path).to_owned()));
             }
         }
     }
-    let place = root.join(path);
-    if !place.exists() {
+    Ok(None)
+}
+
+/// The folder must be there, and nothing may lead out of the repository to a file of this machine: a manifest that is a link to one would be told in a status.
+fn look(tree: &Path, path: &str) -> Result<(), Trouble> {
+    let found = leads_out(tree).map_err(|error| Trouble::new(Reason::FetchFailed, format!("cannot read what was fetched: {error}")))?;
+    if let Some(link) = found {
+        let message = format!("the link {} leads out of the repository, to a file of this machine", link.display());
+        return Err(Trouble::new(Reason::LinkLeavesRepository, message));
+    }
+    if !tree.join(path).exists() {
         return Err(Trouble::new(Reason::PathMissing, format!("the commit has no folder `{path}`: was it moved or deleted?")));
     }
     Ok(())
