@@ -1,8 +1,8 @@
-//! Image references, selectors, quantities, durations: what is read can be written and read again as the same.
+//! References of images and git repositories, selectors, quantities, durations: what is read can be written and read again as the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use strake_words::{FieldSelector, GoDuration, LabelSelector, Quantity, Reference};
+use strake_words::{FieldSelector, GitReference, GitScheme, GoDuration, LabelSelector, Quantity, Reference};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -16,6 +16,20 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!tagged.repository().contains(forbidden), "{tagged} names a path");
         }
     }
+    if let Ok(git) = GitReference::parse(text) {
+        assert!(
+            !git.remote.starts_with('-') && !git.remote.to_ascii_lowercase().starts_with("file:"),
+            "git would take {:?} for an option or a path",
+            git.remote
+        );
+        assert!(git.reference.iter().all(|reference| !reference.starts_with('-')), "an option: {git:?}");
+        assert!(git.subdir.iter().all(|subdir| !subdir.starts_with('/') && subdir.split('/').all(|part| part != "..")), "outside: {git:?}");
+        assert!(git.scheme != GitScheme::File);
+        let _ = (git.shown(), git.commit());
+        let again = GitReference::parse(&git.remote).map(|again| (again.remote, again.host, again.port, again.scheme));
+        assert_eq!(again.ok(), Some((git.remote.clone(), git.host.clone(), git.port, git.scheme)), "{text:?}");
+    }
+    let _ = GitReference::parse_local(text);
     if let Ok(selector) = LabelSelector::parse(text) {
         let _ = selector.matches(&[("a".to_owned(), "b".to_owned())].into());
     }

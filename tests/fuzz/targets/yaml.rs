@@ -42,7 +42,8 @@ fuzz_target!(|bytes: &[u8]| {
         no_cache: false,
     };
     let manifest = Manifest { path: "app.yaml".to_owned(), text: text.to_owned() };
-    let inputs = Inputs { config: None, values: Vec::new(), manifests: vec![manifest], overlay: None, dockerfiles: Vec::new(), sealed: Default::default(), options };
+    let inputs =
+        Inputs { config: None, values: Vec::new(), manifests: vec![manifest], overlay: None, dockerfiles: Vec::new(), sealed: Default::default(), options };
     let outcome = compile(&inputs, &BTreeMap::new());
     let _ = strake_source::render(&outcome.sources, &outcome.diagnostics, Style::Plain);
     if let Some(plan) = &outcome.plan {
