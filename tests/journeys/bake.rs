@@ -96,6 +96,22 @@ group "default" { targets = ["a", "b"] }
     world.nothing_left();
 }
 
+/// A compose file that includes another is built with that one's directory and variables; one beyond the current directory must be allowed.
+#[test]
+fn compose_files_include_others() {
+    let world = World::new();
+    world.write("compose.yaml", "include: [team/compose.yaml]\n");
+    world.write("team/compose.yaml", "services:\n  api:\n    image: api:${TAG}\n    build: { dockerfile_inline: \"FROM scratch\\nCOPY f /f\\n\" }\n");
+    world.write("team/.env", "TAG=v9\n");
+    world.write("team/f", "of the team");
+    world.strake(&["bake", "--set", "api.output=out"]).ok();
+    assert_eq!(read(&world, "out/f"), "of the team");
+    assert_eq!(json(&world.strake(&["bake", "--print"]).ok())["target"]["api"]["tags"], serde_json::json!(["api:v9"]));
+    world.write("far/compose.yaml", "include: [/etc/passwd]\n");
+    world.strake(&["bake", "-f", "far/compose.yaml", "--print"]).fails(2, "--allow=fs.read=");
+    world.nothing_left();
+}
+
 #[test]
 fn attributes_of_targets_do_what_the_options_of_build_do() {
     needs!("busybox");

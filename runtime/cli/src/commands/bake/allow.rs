@@ -93,11 +93,9 @@ pub fn read(path: &Path, args: &Bake, environment: &BTreeMap<String, String>) ->
     if is_free(environment) || allowed.read.iter().any(|root| path.starts_with(root)) {
         return Ok(());
     }
-    let text = format!(
-        "a compose file includes {}, which is not in the current directory; if you trust it with that, add --allow=fs.read={}",
-        path.display(),
-        path.display()
-    );
+    let dir = path.parent().unwrap_or(&path).display();
+    let text =
+        format!("a compose file includes {}, which is not in the current directory; if you trust it with that, add --allow=fs.read={dir}", path.display());
     Err(Failure::text(text).with_code(2))
 }
 
