@@ -156,7 +156,7 @@ spec:
   group: example.com
   names: {kind: Widget, plural: widgetz, singular: widget}
   scope: Cluster
-  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -238,7 +238,7 @@ metadata: {name: y}
         "invalid-value `b/c`: `metadata.labels[a]` cannot be \"b/c\": must be letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
         "invalid-value `gren`: `spec.colour` cannot be \"gren\": expected one of red, green; did you mean green?",
         "invalid-value `colour: gren`: `spec` is not valid: four is an unlucky number",
-        "missing-field `{colour: red, at: there}`: Widget spec has no `size` (`size` must be given)",
+        "missing-field `spec`: Widget spec has no `size` (`size` must be given)",
         "unknown-kind `example.com/v0`: Widget has no version `v0`",
     ];
     let said = shown(&sources, &diagnostics);
