@@ -24,6 +24,7 @@ mod outputs;
 mod ownership;
 mod placing;
 mod platforms;
+mod progressive;
 mod repositories;
 mod review;
 mod rollout;

@@ -12,6 +12,7 @@ mod order;
 mod places;
 mod references;
 mod restart;
+mod rollout;
 mod sensitive;
 mod values;
 mod wishes;

@@ -100,6 +100,7 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
             external: std::mem::take(&mut ordering.external[*node]),
             stage: sorted.stages[*node],
             hook: ordering.wishes[*node].hook,
+            rollout: crate::rollout::rollout(manifest, manifests, &mut ordering.findings),
             origin: origin(sources, manifest),
             places: crate::places::places(sources, manifest),
             sensitive: crate::sensitive::pointers(sources, manifest),

@@ -72,6 +72,9 @@ pub struct Change {
     /// It is run to its end before or after the rest, and not kept running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,
+    /// Its pods are replaced step by step, or beside the old ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<crate::Rollout>,
     /// `file:line` it was written at.
     pub origin: String,
     /// `file:line` of the fields that are most often at fault when its pods do not run, by JSON pointer.

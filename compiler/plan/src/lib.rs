@@ -5,6 +5,7 @@
 
 mod build;
 mod deploy;
+mod rollout;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ pub use build::{
     Step, StepId, StepIndex, Ulimit, forget_cache_names,
 };
 pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Phase, Wanted};
+pub use rollout::{Check, Rollout, RolloutStep, Strategy};
 
 /// The version of the serialised form. A reader refuses a greater one.
 pub const FORMAT_VERSION: u32 = 1;

@@ -338,7 +338,11 @@ impl Applier<'_> {
                     }
                     Err(error) if error.ends_everything() => return Err(error),
                     Err(error) => {
-                        ended.refused.push(error);
+                        match error {
+                            // A rollout that has gone back.
+                            ApplyError::Unhealthy { blames } => ended.blames.extend(blames),
+                            error => ended.refused.push(error),
+                        }
                         self.failed(&mut schedule, place, &mut ended).await?;
                     }
                 },
@@ -373,6 +377,10 @@ impl Applier<'_> {
     async fn begin(&self, place: usize, lock: &Lock<'_>, slots: &Semaphore, made: Option<Applied>, occasion: Occasion) -> Result<(Applied, bool), ApplyError> {
         let change = &self.plan.changes[place];
         self.outside_is_ready(change).await?;
+        if let (Some(rollout), None) = (&change.rollout, &made) {
+            // It may take long, and is mostly waiting.
+            return self.roll_out(change, rollout, lock).await;
+        }
         let _slot = slots.acquire().await;
         lock.check().await?;
         match (change.hook, made) {

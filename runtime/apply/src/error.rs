@@ -40,6 +40,12 @@ pub enum ApplyError {
         /// `path: manager, operation at time`.
         fields: Vec<String>,
     },
+    /// A rollout goes on that a later strake has begun.
+    #[error("{0} carries a rollout that this strake cannot read: a later one has begun it")]
+    RolloutUnread(String),
+    /// A Deployment has the name that a rollout needs.
+    #[error("{object} ({origin}) is rolled out by way of {taken}, and that one exists and is no part of a rollout: rename or delete it")]
+    RolloutName { object: String, origin: String, taken: String },
     /// Reading from the cluster failed.
     #[error("cannot read {what} from the cluster")]
     Read {
@@ -69,12 +75,6 @@ pub enum ApplyError {
     /// Another apply of the same set goes on.
     #[error("another apply of set `{set}` goes on: {by} has it since {since}")]
     Locked { set: String, by: String, since: String },
-    /// The lock was lost while it was needed.
-    #[error("the lock of set `{0}` was lost: this apply was held up for so long that another one may have begun. Run it again")]
-    LockLost(String),
-    /// Somebody ended it.
-    #[error("interrupted")]
-    Interrupted,
     /// The account may not take the lock.
     #[error(
         "the lock of set `{set}`, lease/{lease} in {namespace}, is refused to this account: allow it the verbs get, create, update and delete on leases in the API group coordination.k8s.io in namespace {namespace}, or say --no-lock when nobody else applies the set at the same time"
@@ -86,6 +86,12 @@ pub enum ApplyError {
         #[source]
         source: ClientError,
     },
+    /// The lock was lost while it was needed.
+    #[error("the lock of set `{0}` was lost: this apply was held up for so long that another one may have begun. Run it again")]
+    LockLost(String),
+    /// Somebody ended it.
+    #[error("interrupted")]
+    Interrupted,
     /// The inventory's name is taken by something else.
     #[error("secret {0} exists and is not an inventory of strake: choose another name with --set, or delete it")]
     ForeignInventory(String),

@@ -120,10 +120,11 @@ pub fn group_kind(id: &ObjectId) -> String {
 impl Scope {
     /// Where the plan's objects are.
     pub fn of(plan: &DeployPlan) -> Scope {
-        let ids = plan.changes.iter().map(|change| &change.id);
-        let members = ids.clone().map(|id| {
+        // What a rollout makes is a member before it is there: a crash leaves nothing that nobody looks for.
+        let ids = plan.changes.iter().map(|change| change.id.clone()).chain(crate::progressive::tracks(plan));
+        let members = ids.map(|id| {
             let member = Member { version: id.version.clone(), resource: id.resource.clone(), uid: String::new() };
-            (MemberKey::of(id), member)
+            (MemberKey::of(&id), member)
         });
         Scope::with(members.collect(), &plan.namespace)
     }

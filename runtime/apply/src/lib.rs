@@ -1,10 +1,11 @@
 //! Drives a [`strake_plan::DeployPlan`] with a [`strake_client::Client`]: apply in order, wait with health, prune by inventory, say why when it fails.
 //!
-//! Deciders (pure): [`health`], [`failure`], [`changes`], [`inventory`], [`blame`]. Effects: [`Applier`]. The same plan goes to the bundled cluster or to any other.
+//! Deciders (pure): [`health`], [`failure`], [`changes`], [`inventory`], [`blame`], [`rollout`]. Effects: [`Applier`]. The same plan goes to the bundled cluster or to any other.
 
 mod applier;
 pub mod blame;
 pub mod changes;
+mod checks;
 pub mod conceal;
 mod down;
 pub mod drift;
@@ -21,9 +22,11 @@ mod lock;
 mod logs;
 pub mod ownership;
 pub mod predict;
+mod progressive;
 mod prune;
 pub mod review;
 mod revisions;
+pub mod rollout;
 mod schedule;
 mod send;
 pub mod status;
@@ -61,6 +64,8 @@ pub enum Event {
     Recreated { id: ObjectId },
     /// A hook is run.
     Hook { id: ObjectId },
+    /// A rollout in steps is there.
+    Rollout { id: ObjectId, place: String },
     /// An object is not begun, because something that it needs has failed.
     Skipped { id: ObjectId, because: ObjectId },
     /// A line that a container wrote while it started; `container` is empty where the pod has one only.

@@ -141,7 +141,10 @@ pub fn judge(error: &ClientError, live: &Value, wanted: &Value) -> Vec<Dispute> 
             |found| found.owner.clone().into(),
         );
         let path = plain(&cause.field);
-        let verdict = if found.is_some_and(|found| is_former(&found.owner)) || taken.iter().any(|pattern| means(pattern, &path)) {
+        let verdict = if manager == crate::progressive::MANAGER {
+            let is_switched = live["metadata"]["annotations"][crate::rollout::SWITCHED].is_string();
+            if is_switched { Verdict::Leave("a rollout switches it") } else { Verdict::Take }
+        } else if found.is_some_and(|found| is_former(&found.owner)) || taken.iter().any(|pattern| means(pattern, &path)) {
             Verdict::Take
         } else if is_human(manager) {
             Verdict::TakeBack

@@ -95,7 +95,7 @@ pub fn fate(recorded: &Member, id: &ObjectId, object: &Value, around: &Circumsta
         return Fate::Release(format!("belongs to {}/{}", text("kind").to_lowercase(), text("name")));
     }
     let managers: Vec<&str> = metadata["managedFields"].as_array().into_iter().flatten().filter_map(|entry| entry["manager"].as_str()).collect();
-    if !managers.is_empty() && !managers.contains(&MANAGER) {
+    if !managers.is_empty() && !managers.iter().any(|manager| [MANAGER, crate::progressive::MANAGER].contains(manager)) {
         return Fate::Release(format!("is managed by {} now", managers.join(", ")));
     }
     if around.skip_hooks && metadata["annotations"][journal::DIGEST].is_string() {
@@ -137,7 +137,8 @@ fn resource_of_group_kind(text: &str) -> Option<Resource> {
 impl Applier<'_> {
     /// Members that are no longer in the plan, each with what becomes of it. Only what the inventory has recorded is looked at.
     pub(crate) async fn orphans(&self, scope: &Scope, report: &Report) -> Result<Orphans, ApplyError> {
-        let planned: BTreeSet<MemberKey> = self.plan.changes.iter().map(|change| MemberKey::of(&change.id)).collect();
+        let own = self.plan.changes.iter().map(|change| MemberKey::of(&change.id));
+        let planned: BTreeSet<MemberKey> = own.chain(crate::progressive::tracks(self.plan).map(|id| MemberKey::of(&id))).collect();
         let left = scope.members.iter().filter(|(key, _)| !planned.contains(*key)).map(|(key, member)| self.look_at(key.id(member), member));
         let found: Vec<Option<(Orphan, &Member)>> = futures::stream::iter(left).buffered(CONCURRENCY).try_collect().await?;
         let found: Vec<(Orphan, &Member)> = found.into_iter().flatten().collect();

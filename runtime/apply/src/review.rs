@@ -269,6 +269,9 @@ pub struct Reviewed {
     /// Fields that are left to others, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left: BTreeMap<String, String>,
+    /// How its pods are replaced, where that is in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
     /// What to think of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risks: Vec<Risk>,
@@ -321,8 +324,17 @@ pub fn review(plan: &DeployPlan, report: &Report, header: Header) -> Review {
     if let Some(inventory) = &mut header.inventory {
         inventory.generation = report.generation;
     }
-    let mut review =
-        Review { format_version: FORMAT_VERSION, header, summary, changes, warnings: warnings.collect(), errors, applyable: false, complete: false, key: report.key.clone() };
+    let mut review = Review {
+        format_version: FORMAT_VERSION,
+        header,
+        summary,
+        changes,
+        warnings: warnings.collect(),
+        errors,
+        applyable: false,
+        complete: false,
+        key: report.key.clone(),
+    };
     review.applyable = review.errors.is_empty() && !review.unchanged();
     review.complete = review.errors.is_empty();
     review
@@ -341,6 +353,7 @@ fn reviewed(plan: &DeployPlan, place: Option<usize>, applied: &Applied, key: &Ke
         code,
         reason,
         origin: applied.origin.clone(),
+        rollout: change.and_then(|change| change.rollout.as_ref()).filter(|_| replaces_pods(action, applied)).map(ToString::to_string),
         risks: risks(action, &applied.id, &applied.changes, Some(&applied.object)),
         unknown: if made { predict::unknown(change.map_or(&applied.object, |change| &change.object)) } else { Vec::new() },
         fields: applied.changes.clone(),
@@ -363,6 +376,7 @@ fn gone(id: &ObjectId, action: Action, code: Reason, reason: String) -> Reviewed
         after: Vec::new(),
         depends_on: Vec::new(),
         left: BTreeMap::new(),
+        rollout: None,
         risks: Vec::new(),
         precondition: None,
     }
@@ -460,6 +474,10 @@ fn action(plan: &DeployPlan, applied: &Applied) -> (Action, Reason, String) {
             (Action::Update, Reason::Differs, if paths.is_empty() { "it is different".to_owned() } else { format!("{} differ", paths.join(", ")) })
         }
     }
+}
+
+fn replaces_pods(action: Action, applied: &Applied) -> bool {
+    matches!(action, Action::Update | Action::Adopt) && applied.changes.iter().any(|field| field.path.starts_with("spec.template"))
 }
 
 const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "Job"];

@@ -7,6 +7,7 @@ use strake_plan::{Change, ObjectId};
 
 use crate::applier::{MANAGER, namespace, resource};
 use crate::ownership::{Left, Verdict, is_former, judge, leave, left_alone, scales};
+use crate::rollout::SWITCHED;
 use crate::{Applier, ApplyError, Event, inventory, ownership};
 
 /// How often an object is sent again when others write in between.
@@ -37,8 +38,11 @@ impl Applier<'_> {
             }
             None => Vec::new(),
         };
+        if !dry_run && let Some(live) = &mut known {
+            self.end_switch(id, &resource, live).await.map_err(|source| refused(change, source))?;
+        }
         if !dry_run && let Some(live) = &known {
-            self.take_over(id, &resource, live).await.map_err(|source| refused(change, source))?;
+            self.take_over(id, &resource, live, &is_former).await.map_err(|source| refused(change, source))?;
         }
         let params = WriteParams { dry_run, ..WriteParams::default() };
         let mut force = self.options.force_conflicts;
@@ -91,8 +95,11 @@ impl Applier<'_> {
     }
 
     /// What is not strake's business in an object that exists.
-    async fn left_alone(&self, change: &Change, live: &Value, config: &Value) -> Vec<Left> {
+    pub(crate) async fn left_alone(&self, change: &Change, live: &Value, config: &Value) -> Vec<Left> {
         let mut left = left_alone(self.plan, change);
+        if let Some(deployment) = crate::progressive::switched_for(self.plan, live) {
+            left.push(Left { path: "spec.selector".to_owned(), reason: format!("the rollout of {} switches it", deployment.id) });
+        }
         let replicas = &config["spec"]["replicas"];
         // Who scales it is asked only where it makes a difference.
         let asks = !replicas.is_null() && *replicas != live["spec"]["replicas"] && !left.iter().any(|left| left.path == "spec.replicas");
@@ -111,11 +118,22 @@ impl Applier<'_> {
         Some(format!("horizontalpodautoscaler/{}", found["metadata"]["name"].as_str().unwrap_or_default()))
     }
 
+    /// What a rollout has switched that is none any more is the manifest's again.
+    async fn end_switch(&self, id: &ObjectId, resource: &Resource, live: &mut Value) -> Result<(), ClientError> {
+        let mark = &live["metadata"]["annotations"][SWITCHED];
+        if id.kind != "Service" || mark.is_null() || crate::progressive::switched_for(self.plan, live).is_some() {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {SWITCHED: null}}}));
+        *live = self.client.patch(resource, namespace(id), &id.name, &patch, None, &WriteParams::manager(crate::progressive::MANAGER)).await?;
+        Ok(())
+    }
+
     /// Makes strake the owner of what its former owners have; only of the version that was looked at.
-    async fn take_over(&self, id: &ObjectId, resource: &Resource, live: &Value) -> Result<(), ClientError> {
+    pub(crate) async fn take_over(&self, id: &ObjectId, resource: &Resource, live: &Value, from: &(dyn Fn(&Owner) -> bool + Sync)) -> Result<(), ClientError> {
         let mut live = live.clone();
         for _ in 0..TRIES {
-            let Some(fields) = apply::hand_over(&live, &is_former, MANAGER) else { return Ok(()) };
+            let Some(fields) = apply::hand_over(&live, from, MANAGER) else { return Ok(()) };
             let version = live["metadata"]["resourceVersion"].clone();
             let patch = Patch::Json(json!([
                 {"op": "replace", "path": "/metadata/managedFields", "value": fields},

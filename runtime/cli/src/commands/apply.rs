@@ -209,11 +209,12 @@ pub async fn send_plan(
         prune: !args.no_prune,
         allow_mass_delete: args.allow_mass_delete,
         replace: args.replace,
+        at_once: args.at_once,
         adopt: args.consent.adopt,
         confirmed: args.consent.confirm_delete.clone(),
         wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)),
-        lock_wait: Duration::from_secs(args.lock_wait),
         lock: !args.no_lock,
+        lock_wait: Duration::from_secs(args.lock_wait),
         logs: !args.no_logs && args.progress != Progress::Quiet,
         policy: policy(args),
         stop,
@@ -263,7 +264,8 @@ pub fn summary(report: &Report, time: Duration) {
 /// Which failures are tolerated.
 fn policy(args: &Apply) -> Policy {
     let mode = if args.until_deadline { Mode::UntilDeadline } else { Mode::FailFast };
-    Policy { mode, failures_per_replica: args.failures_per_replica, ..Policy::default() }
+    let inactive = args.no_activity_timeout.map(Duration::from_secs);
+    Policy { mode, failures_per_replica: args.failures_per_replica, inactive, ..Policy::default() }
 }
 
 /// The pods of the plan's workloads; `None` when it has none.

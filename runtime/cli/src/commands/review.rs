@@ -387,6 +387,9 @@ pub fn text(review: &Review, paint: Paint) -> String {
         for (path, reason) in &change.left {
             let _ = writeln!(out, "      {}", paint.dim(&format!("{path} is left as it is: {reason}")));
         }
+        if let Some(rollout) = &change.rollout {
+            let _ = writeln!(out, "      rolled out by {rollout}");
+        }
         for found in &change.risks {
             let _ = writeln!(out, "      {}", paint.yellow(&format!("! {}", risk(*found))));
         }
@@ -424,7 +427,8 @@ pub fn markdown(review: &Review) -> String {
     for change in &changes {
         let risks: Vec<&str> = change.risks.iter().map(|found| risk(*found)).collect();
         let action = serde_json::to_value(change.action).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-        let _ = writeln!(out, "| {action} | {} | {} | {} |", cell(&change.id.to_string()), cell(&change.reason), risks.join(", "));
+        let rollout = change.rollout.as_ref().map(|rollout| format!("; rolled out by {rollout}")).unwrap_or_default();
+        let _ = writeln!(out, "| {action} | {} | {} | {} |", cell(&change.id.to_string()), cell(&format!("{}{rollout}", change.reason)), risks.join(", "));
     }
     let with_fields: Vec<&&Reviewed> = changes.iter().filter(|change| !change.fields.is_empty() && change.action != Action::Create).collect();
     if !with_fields.is_empty() {

@@ -380,7 +380,7 @@ impl Loop<'_> {
             Progress::Auto | Progress::Tty => Progress::Plain,
             other => other,
         };
-        let args = Apply { progress, output: EventsFormat::Text, no_logs: true, ..self.args.apply.clone() };
+        let args = Apply { progress, output: EventsFormat::Text, no_logs: true, at_once: true, ..self.args.apply.clone() };
         let (stop, stopping) = tokio::sync::watch::channel(false);
         self.background.block_on(async {
             let sending = async {
