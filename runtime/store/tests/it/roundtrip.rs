@@ -112,7 +112,7 @@ fn each_level_has_its_own_blob() {
     let text: String = (0..60_000_u32).map(|number| format!("{} of {}\n", number.wrapping_mul(2_654_435_761) >> 13, number % 1009)).collect();
     std::fs::write(draft.upper.join("text"), &text).unwrap();
     let layer = commit(draft);
-    for (compression, levels) in [(Compression::Gzip, &[0, 1, 6, 9][..]), (Compression::Zstd, &[1, 3, 9, 22][..])] {
+    for (compression, levels) in [(Compression::Gzip, &[0, 1, 6, 9][..]), (Compression::Zstd, &[1, 9, 22][..])] {
         let usual = first.pack(&layer, compression).unwrap();
         let packed: Vec<_> = levels.iter().map(|level| first.pack(&layer, Packing::at_level(compression, *level).unwrap()).unwrap()).collect();
         let named = Packing::at_level(compression, if compression == Compression::Gzip { 6 } else { 3 }).unwrap();
