@@ -79,6 +79,12 @@ pub struct Follow {
     /// Delete and make anew what has a change that cannot be made in place
     #[arg(long)]
     pub replace: bool,
+    /// Apply only what the repository's strake.lock says: a commit without one is refused
+    #[arg(long)]
+    pub locked: bool,
+    /// Put back what somebody else changes in the cluster; without it, that is told
+    #[arg(long)]
+    pub self_heal: bool,
     #[command(flatten)]
     pub logins: Logins,
     /// Tell the forge how each commit fares
