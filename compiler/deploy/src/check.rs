@@ -47,7 +47,8 @@ pub(crate) fn custom(manifest: &Manifest, schema: &Value, sources: &Sources, tol
     let named = |error: &&Invalid| error.path.pointer() != "/metadata/name" || !manifest.id.name.is_empty();
     let general = validate::object(&manifest.value, manifest.kind);
     findings.extend(general.iter().filter(named).chain(&found.invalid).map(|error| refused(manifest, error)));
-    for left in &found.left {
+    // A rule often fails for what is missing, which is told already.
+    for left in found.left.iter().filter(|_| found.fields.is_empty()) {
         if told.insert((manifest.kind.kind, left.rule.clone())) {
             let message = format!("a rule of {} is left to the server: {}", manifest.kind.kind, left.why);
             let finding = Diagnostic::warning("server-rule", message).at(manifest.span(&left.path.pointer()));

@@ -244,6 +244,10 @@ metadata: {name: y}
     let said = shown(&sources, &diagnostics);
     let (warned, said): (Vec<String>, Vec<String>) = said.into_iter().partition(|line| line.starts_with("server-rule"));
     assert_eq!(said, expected);
+    assert!(warned.is_empty(), "what is missing is told first: {warned:?}");
+    let right = "\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: NAME}\nspec: {size: 1, at: here}\n";
+    let (sources, _, diagnostics) = foreign(&format!("{WIDGETS}---{}---{}", right.replace("NAME", "a"), right.replace("NAME", "b")), Vec::new());
+    let warned = shown(&sources, &diagnostics);
     assert!(matches!(&warned[..], [one] if one.contains("a rule of Widget is left to the server")), "once for a kind: {warned:?}");
     assert!(manifests.iter().skip(1).all(|manifest| !manifest.sound));
 }
