@@ -55,7 +55,7 @@ impl Door {
                 nudge.notify_one();
                 (202, "the repository is asked now".to_owned())
             }
-            Ok(Delivery::Other) => (200, "fine".to_owned()),
+            Ok(Delivery::Other) => (202, "nothing to do".to_owned()),
             Err(reason @ (strake_sync::Refused::Signature | strake_sync::Refused::Unsigned)) => {
                 tracing::warn!("sync {key}: a delivery is refused: {}", reason.as_str());
                 refused()
