@@ -231,18 +231,7 @@ impl Applier<'_> {
                     memory.own_is_new = true;
                     memory.rearm(wait);
                 }
-                Action::Drop => {
-                    for name in record.services.keys() {
-                        let id = service_id(own, name);
-                        self.hand_back(&id).await?;
-                        // What was handed over and is not in the manifest goes.
-                        if let Some(change) = self.plan.changes.iter().find(|change| change.id == id) {
-                            self.object(change, false).await?;
-                        }
-                    }
-                    self.hand_back(own).await?;
-                    self.drop_track(track, object).await?;
-                }
+                Action::Drop => self.end_rollout(own, track, object, record).await?,
                 Action::Wait(why) => {
                     if let (Phase::Promote, None) = (record.phase, wanted) {
                         return Ok((back, memory.blame));
@@ -254,6 +243,20 @@ impl Applier<'_> {
                 }
             }
         }
+    }
+
+    /// Hands over what was changed for a time, and takes the track away.
+    async fn end_rollout(&self, own: &ObjectId, track: &ObjectId, object: &Value, record: &Record) -> Result<(), ApplyError> {
+        for name in record.services.keys() {
+            let id = service_id(own, name);
+            self.hand_back(&id).await?;
+            // What was handed over and is not in the manifest goes.
+            if let Some(change) = self.plan.changes.iter().find(|change| change.id == id) {
+                self.object(change, false).await?;
+            }
+        }
+        self.hand_back(own).await?;
+        self.drop_track(track, object).await
     }
 
     /// Tells where the rollout is, once for each place.
