@@ -1,8 +1,8 @@
 //! From a directory to running pods, as a user goes: each test is one journey with the real program, real layers, real containers, real addresses.
 
 mod bake;
-mod ci;
 mod build;
+mod ci;
 mod cluster;
 mod complaints;
 mod confine;
@@ -13,9 +13,9 @@ mod engine;
 mod entitled;
 mod everyday;
 mod guestbook;
-mod jobs;
 mod history;
 mod inputs;
+mod jobs;
 mod lives;
 mod network;
 mod node;
@@ -30,5 +30,5 @@ mod review;
 mod rollout;
 mod shells;
 mod sops;
-mod watch;
 mod sync;
+mod watch;

@@ -275,7 +275,9 @@ fn complaint_03_what_blocks_its_successor_goes_early_when_it_says_so() {
     let world = World::new();
     world.serve();
     let service = |name: &str, more: &str| {
-        format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}{more}}}\nspec: {{type: NodePort, selector: {{app: web}}, ports: [{{port: 80, nodePort: 30123}}]}}\n")
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}{more}}}\nspec: {{type: NodePort, selector: {{app: web}}, ports: [{{port: 80, nodePort: 30123}}]}}\n"
+        )
     };
     world.write("app/a.yaml", service("old", "") + &map("stays", "", "a: b"));
     world.strake(&["apply", "app"]).ok();

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use strake_client::{Client, Patch, Resource, WriteParams};
 use strake_apply::ApplyError;
+use strake_client::{Client, Patch, Resource, WriteParams};
 use strake_plan::{Change, ChangeId, DeployPlan, Edge, ObjectId, Wanted};
 
 use super::{apply, asked, served};

@@ -38,7 +38,9 @@ impl Control {
             self.view.observe_from(now);
         }
         let mut kinds: BTreeMap<Kind, Vec<Value>> = BTreeMap::new();
-        for known in [Kind::POD, Kind::REPLICA_SET, Kind::DEPLOYMENT, Kind::NAMESPACE, Kind::SERVICE, Kind::ENDPOINT_SLICE, Kind::CONFIG_MAP, Kind::JOB, Kind::CRON_JOB] {
+        for known in
+            [Kind::POD, Kind::REPLICA_SET, Kind::DEPLOYMENT, Kind::NAMESPACE, Kind::SERVICE, Kind::ENDPOINT_SLICE, Kind::CONFIG_MAP, Kind::JOB, Kind::CRON_JOB]
+        {
             kinds.insert(known, Vec::new());
         }
         for (id, object) in listed {

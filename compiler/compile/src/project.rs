@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use strake_deploy::{Manifest, images};
-use strake_kinds::structural::Definition;
 use strake_dockerfile::File;
+use strake_kinds::structural::Definition;
 use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Phase, Plan};
 use strake_source::{Diagnostic, FileId, Sources, Span, Spanned};
 use strake_stages::{BaseImage, BaseReference, Remote, RemoteSource, Request};

@@ -19,9 +19,7 @@ pub enum ApplyError {
         source: ClientError,
     },
     /// Another set has the object, and would lose it.
-    #[error(
-        "{object} ({origin}) belongs to set `{set}`: leave it out here, apply this directory with --set {set}, or take the object over with --adopt"
-    )]
+    #[error("{object} ({origin}) belongs to set `{set}`: leave it out here, apply this directory with --set {set}, or take the object over with --adopt")]
     OfAnotherSet { object: String, origin: String, set: String },
     /// Another tool has the object, and would undo what is done here.
     #[error("{object} ({origin}) belongs to {owner}: leave it out here, or take the object over with --adopt and out of there")]
@@ -84,7 +82,7 @@ pub enum ApplyError {
         lease: String,
         namespace: String,
         #[source]
-        source: ClientError,
+        source: Box<ClientError>,
     },
     /// The lock was lost while it was needed.
     #[error("the lock of set `{0}` was lost: this apply was held up for so long that another one may have begun. Run it again")]

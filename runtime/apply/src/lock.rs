@@ -217,7 +217,7 @@ impl<'a> Lock<'a> {
         let began = Instant::now();
         let holder = Holder::own();
         let failed = |source: ClientError| match source.status().map(|status| status.code) {
-            Some(FORBIDDEN) => ApplyError::LockForbidden { set: set.to_owned(), lease: name(set), namespace: namespace.to_owned(), source },
+            Some(FORBIDDEN) => ApplyError::LockForbidden { set: set.to_owned(), lease: name(set), namespace: namespace.to_owned(), source: Box::new(source) },
             _ => ApplyError::Refused { object: format!("the lock lease/{}", name(set)), origin: "strake".to_owned(), source },
         };
         let mut known: Option<(String, Instant)> = None;

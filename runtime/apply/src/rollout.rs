@@ -284,7 +284,11 @@ fn advance(seen: &Seen, record: &Record, track: &Pods, now: Timestamp) -> Action
     let switched = record.rollout.strategy == Strategy::BlueGreen && record.rollout.steps.iter().take(record.step).any(|step| *step == Step::Switch);
     if record.rollout.strategy == Strategy::BlueGreen && !switched && !seen.point_to(&[Pointing::Own, Pointing::Track]) {
         // Before there are new pods, so that none of them answers too early.
-        return if seen.own_is_one { Action::Point(Pointing::Own) } else { Action::Wait("pods of several generations answer; waits until one is left".to_owned()) };
+        return if seen.own_is_one {
+            Action::Point(Pointing::Own)
+        } else {
+            Action::Wait("pods of several generations answer; waits until one is left".to_owned())
+        };
     }
     let wanted = record.track_replicas();
     if track.wanted != wanted {

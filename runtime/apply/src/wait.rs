@@ -112,7 +112,9 @@ impl Applier<'_> {
         let policy = self.options.policy.of(object);
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         // What this apply makes may only just have come.
-        let coming = |kind: &str, name: &str| self.plan.changes.iter().any(|change| change.id.kind == kind && change.id.name == name && change.id.namespace == namespace);
+        let coming = |kind: &str, name: &str| {
+            self.plan.changes.iter().any(|change| change.id.kind == kind && change.id.name == name && change.id.namespace == namespace)
+        };
         let lost = tally.look(&pods, object["spec"]["replicas"].as_i64().unwrap_or(1), at, &policy, &coming)?;
         Some(lost.why)
     }

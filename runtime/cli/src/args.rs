@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bake::Bake;
 pub use build::Build;
-pub use consent::{Consent, PlanConsent};
 pub use ci::Ci;
+pub use consent::{Consent, PlanConsent};
 pub use dev::{PortForward, Up};
 pub use history::{Drift, History, Rollback, SetArgs, Status};
 pub use rollout::{Rollout, RolloutAbort, RolloutOf, RolloutPromote, RolloutUndo, RolloutVerb};
@@ -301,7 +301,8 @@ pub enum EventsFormat {
 
 /// strake apply, strake up
 #[derive(Args, Debug, Clone)]
-#[command(after_help = "Objects begin as soon as what they need is there: what they refer to, and what annotations say (strake.dev/depends-on, those of kapp and cli-utils, sync
+#[command(
+    after_help = "Objects begin as soon as what they need is there: what they refer to, and what annotations say (strake.dev/depends-on, those of kapp and cli-utils, sync
 waves and hooks of Argo CD, hooks of Helm). Jobs with strake.dev/hook: before or after run to their end before or after the rest. One apply of a set goes on
 at a time; after a crash or Ctrl-C the same command goes on where it was.
 
@@ -311,7 +312,8 @@ Examples:
   strake apply deploy/
   strake apply plan.json
   strake apply deploy/ --context production
-  strake apply deploy/ --lock-wait 0 -o json")]
+  strake apply deploy/ --lock-wait 0 -o json"
+)]
 pub struct Apply {
     #[command(flatten)]
     pub input: Input,
@@ -389,12 +391,14 @@ pub struct Diff {
 
 /// strake down
 #[derive(Args, Debug)]
-#[command(after_help = "What needs others goes before what it needs; history and inventory go last. What holds data or objects of others stays, and is named, unless --all is given.
+#[command(
+    after_help = "What needs others goes before what it needs; history and inventory go last. What holds data or objects of others stays, and is named, unless --all is given.
 
 Examples:
   strake down deploy/
   strake down --set shop
-  strake down --set shop --all --context production")]
+  strake down --set shop --all --context production"
+)]
 pub struct Down {
     #[command(flatten)]
     pub input: Input,

@@ -203,7 +203,7 @@ mod tests {
             prop_assert_eq!(&policy.choose(&there), &first);
             if let Ok(tag) = first {
                 prop_assert!(policy.fits(&tag));
-                prop_assert_eq!(policy.choose(&[tag.clone()]), Ok(tag));
+                prop_assert_eq!(policy.choose(std::slice::from_ref(&tag)), Ok(tag));
             }
         }
     }

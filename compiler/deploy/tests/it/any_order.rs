@@ -39,7 +39,7 @@ fn outcome(files: &[(String, String)]) -> String {
     findings.extend(told);
     let mut said: Vec<String> = findings.iter().map(|finding| format!("{} {}", finding.code.0, finding.message)).collect();
     said.sort();
-    format!("{}\n{said:?}", serde_json::to_string_pretty(&plan).unwrap())
+    format!("{}\n{said:?}", serde_json::to_string_pretty(&plan).expect("a plan is JSON"))
 }
 
 proptest! {

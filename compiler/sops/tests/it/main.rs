@@ -1,5 +1,7 @@
 //! Files that an encoder of the tests made by the format's description; and, where the real `sops` is installed, files that it made.
 
+#![expect(clippy::disallowed_methods, reason = "tests write files for the real sops and ask it")]
+
 mod encoder;
 mod real;
 

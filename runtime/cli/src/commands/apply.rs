@@ -89,16 +89,19 @@ fn apply_checked(root: &Path, args: &Apply, saved: Option<&Review>) -> Result<()
     let target = compiled.target.clone();
     reach(root, &target)?;
     let plan = built(root, compiled, args.progress)?;
-    told(args, interrupt::gracefully(STAYS, async |stop| {
-        let client = connect(root, &target).await?;
-        if let Some(saved) = saved {
-            let header = review::header(&args.input, &plan, client.server()).agreed(&consent(args));
-            review::check(saved, &review::against_cluster(root, &client, &plan, header).await?)?;
-        }
-        let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
-        tell(args, &report, started.elapsed());
-        Ok(())
-    }))
+    told(
+        args,
+        interrupt::gracefully(STAYS, async |stop| {
+            let client = connect(root, &target).await?;
+            if let Some(saved) = saved {
+                let header = review::header(&args.input, &plan, client.server()).agreed(&consent(args));
+                review::check(saved, &review::against_cluster(root, &client, &plan, header).await?)?;
+            }
+            let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
+            tell(args, &report, started.elapsed());
+            Ok(())
+        }),
+    )
 }
 
 /// The end of an apply, as it was asked for.
@@ -122,21 +125,24 @@ pub fn up(root: &Path, args: &Apply) -> Result<(), Failure> {
     let target = compiled.target.clone();
     cluster(root, &target, args.listen)?;
     let plan = built(root, compiled, args.progress)?;
-    told(args, interrupt::gracefully(STAYS, async |stop| {
-        let client = connect(root, &target).await?;
-        let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
-        tell(args, &report, started.elapsed());
-        if args.output == EventsFormat::Json {
-            return Ok(());
-        }
-        if let Some(table) = pods(&client, &plan).await? {
-            say(format!("\n{table}\n"));
-        }
-        for line in addresses(&client, &plan).await? {
-            say(line);
-        }
-        Ok(())
-    }))
+    told(
+        args,
+        interrupt::gracefully(STAYS, async |stop| {
+            let client = connect(root, &target).await?;
+            let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
+            tell(args, &report, started.elapsed());
+            if args.output == EventsFormat::Json {
+                return Ok(());
+            }
+            if let Some(table) = pods(&client, &plan).await? {
+                say(format!("\n{table}\n"));
+            }
+            for line in addresses(&client, &plan).await? {
+                say(line);
+            }
+            Ok(())
+        }),
+    )
 }
 
 /// Strake's own cluster, started when none runs; another one has to answer.

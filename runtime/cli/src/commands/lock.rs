@@ -298,7 +298,7 @@ fn meanings(store: &Store, references: Vec<String>, before: Option<&Lock>, dir: 
         } else {
             resolve(store, &reference, args.offline).map(|digest| {
                 let locked = before.filter(|_| args.update).and_then(|before| before.images.get(&reference)).filter(|locked| **locked != digest);
-                let kept = locked.cloned().unwrap_or_else(|| digest.clone());
+                let kept = locked.copied().unwrap_or(digest);
                 moved.extend(locked.map(|locked| Change::moved(&reference, None, locked, digest)));
                 lock.images.insert(reference.clone(), kept);
             })

@@ -58,12 +58,14 @@ fn input_digest(plan: &Plan) -> String {
     let mut text = serde_json::to_value(plan).unwrap_or_default();
     crate::commands::plan::hide_secrets(&mut text);
     // Where files lie says nothing about what they mean.
-    let each = |list: &mut Value| list.as_array_mut().into_iter().flatten().for_each(|item| {
-        item["origin"] = Value::Null;
-        if let Some(item) = item.as_object_mut() {
-            item.remove("places");
-        }
-    });
+    let each = |list: &mut Value| {
+        list.as_array_mut().into_iter().flatten().for_each(|item| {
+            item["origin"] = Value::Null;
+            if let Some(item) = item.as_object_mut() {
+                item.remove("places");
+            }
+        })
+    };
     each(&mut text["deploy"]["changes"]);
     each(&mut text["build"]["steps"]);
     each(&mut text["build"]["images"]);

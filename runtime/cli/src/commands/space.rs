@@ -79,7 +79,9 @@ pub fn usage(root: &Path, args: &Du) -> Result<(), Failure> {
 
 /// Needed by an image, a container or something that arrives, and not only by the build cache.
 fn is_needed(item: &Item) -> bool {
-    item.reasons.iter().any(|reason| matches!(reason, Reason::Container { .. } | Reason::Image { .. } | Reason::Pinned { .. } | Reason::Arriving | Reason::Held))
+    item.reasons
+        .iter()
+        .any(|reason| matches!(reason, Reason::Container { .. } | Reason::Image { .. } | Reason::Pinned { .. } | Reason::Arriving | Reason::Held))
 }
 
 fn options(args: &Prune, scope: Scope) -> Result<PruneOptions, Failure> {

@@ -204,8 +204,8 @@ fn volumes_are_mounted(stage: &Stage) {
     let volume = stage.extra("volume");
     fs::write(volume.join("file"), "content").unwrap();
     symlink("/run", stage.lower().join("var")).unwrap();
-    let mut spec =
-        stage.shell("cat /data/file /etc/single /var/secrets/token; (echo >/data/new) 2>&1; df -k /mem | tail -1 | awk '{print $2}'; stat -c %a /mem /kept /made");
+    let mut spec = stage
+        .shell("cat /data/file /etc/single /var/secrets/token; (echo >/data/new) 2>&1; df -k /mem | tail -1 | awk '{print $2}'; stat -c %a /mem /kept /made");
     fs::create_dir(stage.lower().join("kept")).unwrap();
     fs::set_permissions(stage.lower().join("kept"), std::os::unix::fs::PermissionsExt::from_mode(0o2750)).unwrap();
     let token = stage.extra("secret").join("token");

@@ -355,7 +355,9 @@ async fn an_index_goes_with_all_that_it_lists() {
     let host = served(&registry, &plain()).await;
     let reference = format!("{host}/app:all");
     for compression in [Some(Compression::None), None] {
-        push("docker.io/library/app:all", &reference, &store, &|_| {}, &PushOptions { compression: compression.map(Into::into), ..PushOptions::default() }).await.unwrap();
+        push("docker.io/library/app:all", &reference, &store, &|_| {}, &PushOptions { compression: compression.map(Into::into), ..PushOptions::default() })
+            .await
+            .unwrap();
     }
     let top = registry.index("docker.io/library/app:all").unwrap().unwrap();
     assert_eq!(top.children.len(), 2);

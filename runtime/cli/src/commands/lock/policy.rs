@@ -228,15 +228,15 @@ impl Change {
     /// A tag that means something else than what it is locked to.
     pub fn moved(image: &str, tag: Option<&str>, locked: &Digest, now: Digest) -> Change {
         let meaning = |digest: Digest| Some(Meaning { tag: tag.map(str::to_owned), digest });
-        Change { image: image.to_owned(), before: meaning(locked.clone()), after: meaning(now), moved: true }
+        Change { image: image.to_owned(), before: meaning(*locked), after: meaning(now), moved: true }
     }
 }
 
 /// What is different between two lock files, by name.
 pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
     let all = |lock: &Lock| -> BTreeMap<String, Meaning> {
-        let plain = lock.images.iter().map(|(name, digest)| (name.clone(), Meaning { tag: None, digest: digest.clone() }));
-        let chosen = lock.policies.iter().map(|(name, chosen)| (name.clone(), Meaning { tag: Some(chosen.tag.clone()), digest: chosen.digest.clone() }));
+        let plain = lock.images.iter().map(|(name, digest)| (name.clone(), Meaning { tag: None, digest: *digest }));
+        let chosen = lock.policies.iter().map(|(name, chosen)| (name.clone(), Meaning { tag: Some(chosen.tag.clone()), digest: chosen.digest }));
         plain.chain(chosen).collect()
     };
     let (before, after) = (all(before), all(after));

@@ -96,7 +96,13 @@ fn plain(args: &Follow, repo: &str) -> Value {
     for (field, value) in [("environment", &args.env), ("targetNamespace", &args.target_namespace), ("set", &args.set)] {
         value.iter().for_each(|value| spec[field] = value.as_str().into());
     }
-    let flags = [("allowMassDelete", args.allow_mass_delete), ("forceConflicts", args.force_conflicts), ("replace", args.replace), ("locked", args.locked), ("selfHeal", args.self_heal)];
+    let flags = [
+        ("allowMassDelete", args.allow_mass_delete),
+        ("forceConflicts", args.force_conflicts),
+        ("replace", args.replace),
+        ("locked", args.locked),
+        ("selfHeal", args.self_heal),
+    ];
     flags.iter().filter(|(_, set)| *set).for_each(|(field, _)| spec[*field] = true.into());
     if args.no_prune {
         spec["prune"] = false.into();
