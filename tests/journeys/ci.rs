@@ -250,6 +250,12 @@ fn findings_and_failures_reach_the_service_in_its_own_form() {
     run(&[], &[("GITHUB_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_BASE_REF", "elsewhere")]).fails(1, "fetch-depth: 0");
     run(&["--against", "nowhere"], &[]).fails(1, "no such revision");
     run(&["--registry", "https://x.example"], &[]).fails(2, "without a scheme");
+
+    // A pull request reads nothing of the runner's own files.
+    world.write("outside", "FROM a-line-of-the-runner\n");
+    world.write("work/deploy/strake.yaml", "images: {web: {dockerfile: ../../outside}}\n");
+    let refused = run(&["--no-push"], &hub).fails(1, "leads out of the repository");
+    assert!(!refused.all().contains("a-line-of-the-runner"), "{}", refused.all());
 }
 
 #[test]

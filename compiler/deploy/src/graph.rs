@@ -81,8 +81,12 @@ pub(crate) fn sort(pins: &[Option<Pin>], edges: Vec<Edge>) -> Sorted {
     for edge in kept.iter().filter(|edge| late(edge) && edge.strength != Strength::Soft) {
         cycles.push(contradiction(pins, edge));
     }
-    let (late, kept): (Vec<Edge>, Vec<Edge>) = kept.into_iter().partition(late);
-    dropped.extend(late.into_iter().filter(|edge| edge.strength == Strength::Soft));
+    let (against, kept): (Vec<Edge>, Vec<Edge>) = kept.into_iter().partition(late);
+    // What gave way to an edge that has itself given way to a stage may hold after all.
+    let (mut left_out, again): (Vec<Edge>, Vec<Edge>) = std::mem::take(&mut dropped).into_iter().partition(late);
+    let kept = with_soft(count, kept, again, &mut left_out);
+    dropped.extend(left_out);
+    dropped.extend(against.into_iter().filter(|edge| edge.strength == Strength::Soft));
     dropped.sort_by_key(|edge| (edge.from, edge.to));
     let order = topological(count, &kept, &stages);
     let distinct: BTreeSet<Stage> = stages.iter().copied().collect();

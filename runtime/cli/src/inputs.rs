@@ -153,7 +153,8 @@ impl Located {
         let mut whole = Project::default();
         for place in &self.places {
             let own = environment.filter(|_| !several || place.join(strake_compile::config::FILE_NAME).is_file());
-            let within = self.bounds.iter().find(|bound| place.starts_with(bound));
+            let real = std::fs::canonicalize(place).unwrap_or_else(|_| place.clone());
+            let within = self.bounds.iter().find(|bound| place.starts_with(bound) || real.starts_with(bound));
             let part = project::read_within(place, own, within.map(PathBuf::as_path)).map_err(|failure| self.told(failure))?;
             if part.config.is_some() && whole.config.is_some() {
                 return Err(usage(format!(

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -77,6 +78,22 @@ fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// What this process holds itself. A record lock is gone as soon as its process closes the file anywhere, so who holds one must never look at the file again.
+static HELD: Mutex<Vec<(PathBuf, Note)>> = Mutex::new(Vec::new());
+
+fn held(path: &Path) -> Option<Note> {
+    let path = fs::canonicalize(path).ok()?;
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|(other, _)| *other == path).map(|(_, note)| note.clone())
+}
+
+/// Remembers what is held, or that it is not held any more.
+fn hold(path: &Path, note: Option<Note>) {
+    let Ok(path) = fs::canonicalize(path) else { return };
+    let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(other, _)| *other != path);
+    all.extend(note.map(|note| (path, note)));
+}
+
 /// Held for as long as the server runs.
 pub struct ServeLock {
     file: File,
@@ -103,6 +120,9 @@ impl ServeLock {
         let path = path(root);
         let failed = |source| ClusterError::Write { path: path.clone(), source };
         make_private(root, "run").map_err(failed)?;
+        if let Some(own) = held(&path) {
+            return Err(ClusterError::AlreadyServed { root: root.to_owned(), pid: own.pid });
+        }
         let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(failed)?;
         let end = Instant::now() + PATIENCE;
         while let Err(error) = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -133,7 +153,9 @@ impl ServeLock {
 
     /// Says where the API answers, and what a person should know.
     pub fn note(&mut self, address: &str, warnings: Vec<String>) -> Result<(), ClusterError> {
-        self.write(&Note { address: address.to_owned(), warnings, ..Note::own() }).map_err(|source| ClusterError::Write { path: self.path.clone(), source })
+        let note = Note { address: address.to_owned(), warnings, ..Note::own() };
+        hold(&self.path, Some(note.clone()));
+        self.write(&note).map_err(|source| ClusterError::Write { path: self.path.clone(), source })
     }
 
     fn write(&mut self, note: &Note) -> io::Result<()> {
@@ -151,6 +173,7 @@ impl Drop for ServeLock {
         if let Err(error) = self.write(&note) {
             tracing::debug!(%error, "the note of this server's end could not be written");
         }
+        hold(&self.path, None);
     }
 }
 
@@ -169,6 +192,9 @@ fn locked_by(file: &File) -> Option<i32> {
 
 /// Who serves the directory now; `None` when nobody does.
 pub fn holder(root: &Path) -> Option<Holder> {
+    if let Some(own) = held(&path(root)) {
+        return Some(Holder { pid: own.pid, address: own.address, warnings: own.warnings });
+    }
     let file = File::open(path(root)).ok()?;
     let pid = locked_by(&file)?;
     // A note that is half written, or of a server before this one, says nothing.
@@ -201,6 +227,9 @@ mod tests {
         let Some(dir) = std::env::var_os(DIRECTORY) else { return };
         let mut lock = ServeLock::take(Path::new(&dir)).expect("free");
         lock.note("127.0.0.1:6443", Vec::new()).expect("noted");
+        // What a server asks about itself does not cost it the lock.
+        assert_eq!(holder(Path::new(&dir)).expect("itself").address, "127.0.0.1:6443");
+        assert!(ServeLock::take(Path::new(&dir)).is_err());
         println!("held");
         let _ = std::io::stdin().read_line(&mut String::new());
     }

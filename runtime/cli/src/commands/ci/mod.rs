@@ -14,7 +14,7 @@ use strake_apply::Outcome as Applied;
 use strake_compile::Outcome;
 use strake_source::{Diagnostic, Severity};
 
-use crate::args::{Apply, Ci, EventsFormat, Format, Plan, PlanConsent, PlanFormat, Target};
+use crate::args::{Apply, Ci, EventsFormat, Format, Input, Plan, PlanConsent, PlanFormat, Target};
 use crate::commands::apply::{consent, reach, send_plan};
 use crate::commands::build::report;
 use crate::commands::check;
@@ -80,7 +80,7 @@ fn intent(mode: Mode) -> &'static str {
 }
 
 fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> Result<(), Failure> {
-    let (input, target) = (&args.apply.input, &args.apply.target);
+    let (input, target) = (&bounded(&args.apply.input), &args.apply.target);
     if crate::inputs::is_stdin(input) && input.set.is_none() {
         return Err(Failure::text("manifests from stdin belong to no directory whose name their set could have: give it one with --set NAME").with_code(2));
     }
@@ -115,6 +115,12 @@ fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> R
         told.applied = Some(apply(root, &args.apply, &compiled)?);
     }
     Ok(())
+}
+
+/// A pull request is somebody else's: what its files name must be in the repository, and is not read from the machine that runs it.
+fn bounded(input: &Input) -> Input {
+    let repository = |dir: &Path| std::fs::canonicalize(dir).ok()?.ancestors().find(|place| place.join(".git").exists()).map(Path::to_owned);
+    Input { within: input.within.clone().or_else(|| repository(&input.dir)), ..input.clone() }
 }
 
 /// The values of encrypted files are hidden by the service too, whoever prints them in a later step.
