@@ -2,7 +2,6 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use http::Request;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -157,11 +156,7 @@ impl Client {
         }
         query.set_some("container", params.container.as_deref());
         query.flag("stdin", params.stdin).set("stdout", "true").flag("stderr", !params.tty).flag("tty", params.tty);
-        let request = Request::get(query.finish()).body(Vec::new()).map_err(|source| ClientError::Build { path: path.clone(), source })?;
-        let connection = self.transport.upgrading().connect(request).await.map_err(|error| match error {
-            kube::Error::Api(status) => ClientError::Api(status),
-            other => ClientError::Send { method: http::Method::GET, path: path.clone(), source: Box::new(other) },
-        })?;
+        let connection = self.transport.websocket(&path, query).await?;
         let (mut sink, mut stream) = connection.into_stream().split();
         let (input, mut inputs) = mpsc::channel::<ExecInput>(WAITING);
         let (events, received) = mpsc::channel(WAITING);

@@ -2,7 +2,6 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use http::Request;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -91,11 +90,7 @@ impl Client {
         let path = Resource::PODS.path(Some(namespace), Some(pod), Some("portforward"));
         let mut query = Query::new(path.clone());
         query.set("ports", &port.to_string());
-        let request = Request::get(query.finish()).body(Vec::new()).map_err(|source| ClientError::Build { path: path.clone(), source })?;
-        let connection = self.transport.upgrading().connect(request).await.map_err(|error| match error {
-            kube::Error::Api(status) => ClientError::Api(status),
-            other => ClientError::Send { method: http::Method::GET, path: path.clone(), source: Box::new(other) },
-        })?;
+        let connection = self.transport.websocket(&path, query).await?;
         let (mut sink, mut stream) = connection.into_stream().split();
         let (outgoing, mut pieces) = mpsc::channel::<Bytes>(WAITING);
         let (events, incoming) = mpsc::channel(WAITING);

@@ -11,10 +11,12 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use kube::client::Connection;
 use kube::config::KubeconfigError;
 use tower::{Service, ServiceExt};
 
 use crate::ClientError;
+use crate::query::Query;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// A body in either direction, whatever made it.
@@ -88,12 +90,17 @@ impl Transport {
         }
     }
 
-    /// The client that can open websockets.
-    pub(crate) fn upgrading(&self) -> &kube::Client {
-        match self {
+    /// A websocket to `path`.
+    pub(crate) async fn websocket(&self, path: &str, query: Query) -> Result<Connection, ClientError> {
+        let client = match self {
             Transport::Local { upgrades, .. } => upgrades,
             Transport::Remote(client) => client,
-        }
+        };
+        let request = Request::get(query.finish()).body(Vec::new()).map_err(|source| ClientError::Build { path: path.to_owned(), source })?;
+        client.connect(request).await.map_err(|error| match error {
+            kube::Error::Api(status) => ClientError::Api(status),
+            other => ClientError::Send { method: http::Method::GET, path: path.to_owned(), source: Box::new(other) },
+        })
     }
 }
 
