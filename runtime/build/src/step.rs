@@ -30,6 +30,8 @@ struct Read<'a> {
     /// --chown is given.
     owner: bool,
     mode: Option<ModeChange>,
+    /// It is mounted, not copied.
+    shown: bool,
 }
 
 /// How a step got its result.
@@ -76,6 +78,7 @@ fn reads(op: &Op) -> Result<Vec<Read<'_>>, StepError> {
                 parents: copy.parents,
                 owner: copy.chown.is_some(),
                 mode: mode.clone(),
+                shown: false,
             };
             let first = (copy.from != CopySource::Inline).then(|| read(&copy.from, &copy.sources));
             Ok(first.into_iter().chain(copy.also.iter().map(|further| read(&further.from, &further.sources))).collect())
@@ -83,7 +86,7 @@ fn reads(op: &Op) -> Result<Vec<Read<'_>>, StepError> {
         Op::Run(run) => {
             let binds = run.mounts.iter().filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, source } => {
-                    Some(Read { from, sources: vec![literal_pattern(source)], exclude: &[], parents: false, owner: false, mode: None })
+                    Some(Read { from, sources: vec![literal_pattern(source)], exclude: &[], parents: false, owner: false, mode: None, shown: true })
                 }
                 MountKind::Cache { .. } | MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => None,
             });
@@ -113,7 +116,7 @@ pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bo
             context_bytes += selections.iter().map(Selection::size_bytes).sum::<u64>();
             session.prepare(index, |prepared| prepared.context_bytes = context_bytes);
         }
-        let decided = Decided { owner: read.owner, mode: read.mode.as_ref() };
+        let decided = Decided { owner: read.owner, mode: read.mode.as_ref(), shown: read.shown };
         let digested = content(&source, &selections, context.as_ref().map(|context| &context.stats), decided)?;
         hasher.field(digested.digest.as_bytes());
         // The files of other steps never change: selecting them again is as good as keeping them.

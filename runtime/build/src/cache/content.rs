@@ -18,6 +18,8 @@ pub(crate) struct Decided<'a> {
     pub owner: bool,
     /// --chmod.
     pub mode: Option<&'a ModeChange>,
+    /// Nothing is copied into a directory of the step's own: the source is seen as it is, with the metadata that it has itself.
+    pub shown: bool,
 }
 
 /// What selections are known by.
@@ -33,7 +35,7 @@ pub(crate) fn content(source: &Source, selections: &[Selection], stats: Option<&
     let mut lines = None;
     hasher.field(b"strake content 1");
     for selection in selections {
-        // A directory's own name and metadata never get into the result; a file's do.
+        // A directory's own name and metadata never get into what is copied; a file's do.
         let top = (!selection.top.is_dir()).then_some(&selection.top);
         let entries: Vec<&Entry> = top.into_iter().chain(&selection.below).collect();
         let contents = contents(source, &entries, stats)?;
@@ -41,6 +43,9 @@ pub(crate) fn content(source: &Source, selections: &[Selection], stats: Option<&
         hasher.field(if top.is_some() { selection.name.as_bytes() } else { b"" });
         hasher.field(&(entries.len() as u64).to_le_bytes());
         let mut seen = HashMap::new();
+        if decided.shown && top.is_none() && !source.is_own_root(&selection.top) {
+            describe(&mut hasher, source, &selection.top, None, decided, &mut HashMap::new())?;
+        }
         for (entry, content) in entries.iter().zip(contents) {
             describe(&mut hasher, source, entry, content, decided, &mut seen)?;
         }

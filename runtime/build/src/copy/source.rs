@@ -78,6 +78,11 @@ fn compile(pattern: &str) -> Result<Pattern, SelectError> {
 }
 
 impl Source {
+    /// Whether an entry is the root of a context, which has no metadata: a build sees it as a plain directory of root, whatever it is on this machine.
+    pub(crate) fn is_own_root(&self, entry: &Entry) -> bool {
+        self.origin == SourceOrigin::Context && entry.path.as_os_str().is_empty()
+    }
+
     fn is_visible(&self, path: &Path) -> bool {
         !leaves_out(&self.ignore, path)
     }

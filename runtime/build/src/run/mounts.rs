@@ -114,6 +114,13 @@ impl Mounts {
         for selection in selections.iter() {
             let destination = Destination { root: &root, path: SHOWN };
             Placing::default().place(&tree, selection, &destination).map_err(|source| StepError::Place { source })?;
+            // What is copied into a directory leaves it as it is; what is mounted is the source itself.
+            if selection.top.is_dir() && !tree.is_own_root(&selection.top) {
+                let mode = fs::Permissions::from_mode(selection.top.mode);
+                let shown = root.open_dir(Path::new(SHOWN.trim_start_matches('/')));
+                let changed = shown.map_err(std::io::Error::from).and_then(|dir| File::from(dir).set_permissions(mode));
+                changed.map_err(|source| StepError::Write { path: draft.upper.clone(), source })?;
+            }
         }
         Ok(draft.upper.clone())
     }

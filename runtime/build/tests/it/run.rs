@@ -1,6 +1,7 @@
 //! RUN in real containers (dockerfile.md RUN; buildkit-facts 7 and 16).
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use strake_plan::{CopySource, InlineFile, Mount, MountKind, Network};
 
@@ -14,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("run::users_are_found_in_the_image", Needs::Containers, users_are_found_in_the_image),
     ("run::networks", Needs::Containers, networks),
     ("run::bind_mounts_of_contexts_and_stages", Needs::Containers, bind_mounts_of_contexts_and_stages),
+    ("run::a_mounted_directory_is_as_it_is", Needs::Containers, a_mounted_directory_is_as_it_is),
     ("run::cache_and_tmpfs_mounts", Needs::Containers, cache_and_tmpfs_mounts),
     ("run::scripts_are_given_for_one_step", Needs::Containers, scripts_are_given_for_one_step),
     ("run::background_processes_end_with_it", Needs::Containers, background_processes_end_with_it),
@@ -126,6 +128,53 @@ fn bind_mounts_of_contexts_and_stages() {
 fn cache(id: &str, sharing: &str) -> Mount {
     let kind = MountKind::Cache { id: id.to_owned(), sharing: sharing.to_owned(), mode: 0o711, uid: 3, gid: 4, from: None, source: String::new() };
     Mount { target: "/cache".to_owned(), kind, read_only: false }
+}
+
+/// As BuildKit shows it: mode and owner are those of the source (a context's files are root's), except for a context's root, which is not sent at all.
+fn a_mounted_directory_is_as_it_is() {
+    let world = World::new();
+    world.write("src/d/a", "a");
+    symlink("d", world.context().join("src/l")).unwrap();
+    let mode = |path: &str, mode: u32| fs::set_permissions(world.context().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    let looked = |of_stage: &str| {
+        let mut plan = world.plan();
+        let base = plan.busybox(&world);
+        let stage = plan.run(base, &format!("mkdir -p /o/d; chown 5:6 /o/d; chmod {of_stage} /o/d"));
+        let context = || CopySource::Context { name: "main".to_owned() };
+        let step = plan.run_so(base, "stat -c '%a %u:%g %n' /root /dir /link /written /dir/a /stage", |run| {
+            run.mounts = vec![
+                bind(context(), "", "/root", true),
+                bind(context(), "src/d", "/dir", true),
+                bind(context(), "src/l", "/link", true),
+                bind(context(), "/src/d", "/written", false),
+                bind(CopySource::Step { step: stage }, "/o/d", "/stage", true),
+            ];
+        });
+        world.build(plan.image(step)).unwrap_or_else(|error| panic!("{}", crate::world::chain_of(&error)));
+        world.told.take().iter().filter_map(|line| line.strip_prefix("output ")).collect::<String>()
+    };
+    let said = |dir: &str, stage: &str| {
+        [
+            "755 0:0 /root",
+            &format!("{dir} 0:0 /dir"),
+            &format!("{dir} 0:0 /link"),
+            &format!("{dir} 0:0 /written"),
+            "644 0:0 /dir/a",
+            &format!("{stage} 5:6 /stage"),
+            "",
+        ]
+        .join("\n")
+    };
+    mode("src/d", 0o3750);
+    mode("src/d/a", 0o644);
+    mode("", 0o711);
+    assert_eq!(looked("701"), said("3750", "701"));
+    mode("", 0o700);
+    fs::File::open(world.context().join("src/d")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(looked("701"), "", "neither the root's mode nor a time is part of the key");
+    mode("src/d", 0o755);
+    assert_eq!(looked("701"), said("755", "701"), "a chmod is a miss");
+    assert_eq!(looked("711"), said("755", "711"), "also of a directory of another stage, whose files are the same");
 }
 
 fn cache_and_tmpfs_mounts() {
