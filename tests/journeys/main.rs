@@ -12,6 +12,7 @@ mod details;
 mod engine;
 mod entitled;
 mod everyday;
+mod foreign;
 mod guestbook;
 mod history;
 mod inputs;
