@@ -8,16 +8,22 @@
 //!   web: {dockerfile: web/Dockerfile, context: web, target: release, args: {VERSION: "2"}}
 //! values: {replicas: 2, host: shop.localhost}   # what `${{ replicas }}` in a manifest stands for
 //! lints: {latest-tag: error}
+//! registry: registry.example.org/shop           # where another cluster pulls images from that are built here
 //! dev: {sync: [{image: web, from: web/static, to: /srv/static, run: [kill, -HUP, "1"]}]}   # of `strake up --watch`
 //! hooks: {before: [job/migrate], after: [job/smoke]}   # run to their end before and after the rest, in this order
 //! lock: {policies: [{image: registry/app, semver: ">=1.2 <2"}]}   # of `strake image lock --update`
 //! restartOnConfig: false          # a changed ConfigMap or Secret does not restart what uses it
+//! keepRevisions: 20               # how many revisions stay in the set's history
+//! health:                         # when custom resources are as they should be, in CEL
+//!   Database.example.org: {current: 'status.phase == "Running"', failed: 'status.phase == "Error"'}
 //! environments:
 //!   prod: {namespace: prod, overlay: k8s/overlays/prod, context: production, values: {replicas: 5}}
 //! ```
 
 use std::collections::BTreeMap;
 
+use strake_deploy::HealthRule;
+use strake_kinds::health;
 use strake_plan::Phase;
 use strake_source::{Diagnostic, FileId, Sources, Span, Spanned, nearest};
 use strake_yaml::{Kind, Node};
@@ -45,6 +51,8 @@ pub struct Config {
     pub sync: Vec<SyncRule>,
     /// How the tags of images that manifests name without one are chosen.
     pub tags: Vec<TagRule>,
+    /// When objects of a kind are as they should be.
+    pub health: Vec<HealthRule>,
 }
 
 /// How an image's tag is chosen from those that its registry has, as it is written.
@@ -82,10 +90,14 @@ pub struct Settings {
     pub overlay: Option<String>,
     /// The context of the kubeconfig; strake's own cluster without one.
     pub context: Option<String>,
+    /// Where another cluster pulls images from that are built here: `HOST[/PATH]`.
+    pub registry: Option<String>,
     /// Parameters.
     pub values: BTreeMap<String, Node>,
     /// Levels of lint rules.
     pub lints: BTreeMap<String, Level>,
+    /// How many revisions stay in the set's history; 0 keeps none.
+    pub keep_revisions: Option<usize>,
 }
 
 /// How an image is built.
@@ -104,13 +116,29 @@ pub struct ImageConfig {
 /// The name of the file.
 pub const FILE_NAME: &str = "strake.yaml";
 
-const TOP: [&str; 11] = ["name", "namespace", "manifests", "images", "values", "lints", "environments", "hooks", "dev", "lock", "restartOnConfig"];
+const TOP: [&str; 14] = [
+    "name",
+    "namespace",
+    "registry",
+    "manifests",
+    "images",
+    "values",
+    "lints",
+    "environments",
+    "hooks",
+    "dev",
+    "lock",
+    "restartOnConfig",
+    "keepRevisions",
+    "health",
+];
 const LOCK: [&str; 1] = ["policies"];
 const POLICY: [&str; 4] = ["image", "semver", "tag", "order"];
 const DEV: [&str; 1] = ["sync"];
 const SYNC: [&str; 4] = ["image", "from", "to", "run"];
 const IMAGE: [&str; 4] = ["dockerfile", "context", "target", "args"];
-const ENVIRONMENT: [&str; 5] = ["namespace", "overlay", "context", "values", "lints"];
+const ENVIRONMENT: [&str; 7] = ["namespace", "overlay", "context", "registry", "values", "lints", "keepRevisions"];
+const HEALTH: [&str; 3] = ["failed", "inProgress", "current"];
 
 /// Reads the file. What is wrong is left out and told.
 pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
@@ -139,6 +167,11 @@ pub fn read(file: FileId, text: &str) -> (Config, Vec<Diagnostic>) {
                 for (name, value) in reader.mapping(key, value) {
                     let image = reader.image(name, value);
                     config.images.insert(name.value.clone(), image);
+                }
+            }
+            "health" => {
+                for (kind, value) in reader.mapping(key, value) {
+                    config.health.extend(reader.health(kind, value));
                 }
             }
             "environments" => {
@@ -171,6 +204,8 @@ impl Config {
         settings.namespace = chosen.namespace.clone().or(settings.namespace);
         settings.overlay = chosen.overlay.clone().or(settings.overlay);
         settings.context = chosen.context.clone().or(settings.context);
+        settings.registry = chosen.registry.clone().or(settings.registry);
+        settings.keep_revisions = chosen.keep_revisions.or(settings.keep_revisions);
         settings.values.extend(chosen.values.clone());
         settings.lints.extend(chosen.lints.clone());
         Ok(settings)
@@ -239,6 +274,37 @@ impl Reader {
                 true
             }
         }
+    }
+
+    fn count(&mut self, key: &Spanned<String>, value: &Node) -> Option<usize> {
+        let count = if let Kind::Int(number) = &value.kind { number.to_string().parse().ok() } else { None };
+        if count.is_none() {
+            self.error(value.span, format!("`{}` is a whole number from 0 on, found {}", key.value, value.to_json()));
+        }
+        count
+    }
+
+    /// What is said of the objects of a kind, which is `KIND.GROUP`.
+    fn health(&mut self, kind: &Spanned<String>, value: &Node) -> Option<HealthRule> {
+        let (name, group) = kind.value.split_once('.').unwrap_or((&kind.value, ""));
+        if !name.starts_with(|c: char| c.is_ascii_uppercase()) || kind.value.ends_with('.') || kind.value.contains('/') {
+            self.error(kind.span, format!("`{}` is no kind: expected KIND.GROUP, such as Certificate.cert-manager.io", kind.value));
+            return None;
+        }
+        let mut rule = HealthRule { kind: kind.clone(), group: group.to_owned(), name: name.to_owned(), expressions: BTreeMap::new() };
+        for (field, value) in self.fields(value, &HEALTH, &format!("the health of `{}`", kind.value)) {
+            let annotation = match field.value.as_str() {
+                "failed" => health::FAILED,
+                "inProgress" => health::IN_PROGRESS,
+                _ => health::CURRENT,
+            };
+            let Some(text) = self.text(field, value) else { continue };
+            match health::check(&text) {
+                Ok(()) => drop(rule.expressions.insert(annotation, text)),
+                Err(why) => self.error(value.span, format!("the expression cannot be used: {why}")),
+            }
+        }
+        Some(rule).filter(|rule| !rule.expressions.is_empty())
     }
 
     fn texts(&mut self, key: &Spanned<String>, value: &Node) -> Vec<String> {
@@ -351,6 +417,8 @@ impl Reader {
             "namespace" => settings.namespace = self.text(key, value),
             "overlay" => settings.overlay = self.text(key, value),
             "context" => settings.context = self.text(key, value),
+            "registry" => settings.registry = self.text(key, value),
+            "keepRevisions" => settings.keep_revisions = self.count(key, value),
             "values" => settings.values = self.mapping(key, value).iter().map(|(name, value)| (name.value.clone(), value.clone())).collect(),
             _ => {
                 for (code, level) in self.mapping(key, value) {

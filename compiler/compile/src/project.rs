@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use strake_deploy::{Manifest, images};
 use strake_dockerfile::File;
 use strake_kinds::structural::Definition;
-use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Phase, Plan};
-use strake_source::{Diagnostic, FileId, Sources, Span, Spanned};
+use strake_plan::{BuildPlan, Context, ContextKind, FORMAT_VERSION, Plan};
+use strake_source::{Diagnostic, FileId, Sources, Span};
 use strake_stages::{BaseImage, BaseReference, Remote, RemoteSource, Request};
 use strake_yaml::Node;
 
@@ -25,10 +25,8 @@ pub struct Project {
     requests: Vec<(Request, Vec<String>)>,
     /// Images that a Dockerfile here builds, or would if it had no errors.
     assigned: Vec<String>,
-    /// Objects that the project's file calls hooks.
-    hooks: Vec<(Phase, Spanned<String>)>,
-    /// Changed configuration restarts nothing.
-    keep_pods: bool,
+    /// What the project's file says of the deployment.
+    said: strake_deploy::Options,
     diagnostics: Vec<Diagnostic>,
     /// What the overlay replaced: a finding on a patched value shows both places.
     overlay: strake_kustomize::Built,
@@ -47,7 +45,7 @@ impl Project {
         let mut order: Vec<&crate::Manifest> = inputs.manifests.iter().collect();
         order.sort_by(|a, b| a.path.cmp(&b.path));
         let files: Vec<FileId> = order.iter().map(|file| add(inputs, file, &mut sources)).collect();
-        let Given { values, lints, hooks, keep_pods, findings: mut told } = given(inputs, &mut sources);
+        let Given { values, lints, said, findings: mut told } = given(inputs, &mut sources);
         let Options { set, namespace, foreign, .. } = inputs.options.clone();
         let options = strake_deploy::Options { set, namespace, foreign, values, definitions, ..strake_deploy::Options::default() };
         let mut overlaid = Vec::new();
@@ -85,7 +83,7 @@ impl Project {
         }
         let assigned = assignment.images.into_iter().flatten().collect();
         let options = Options { lints, ..inputs.options.clone() };
-        Project { sources, manifests, requests, assigned, hooks, keep_pods, diagnostics, overlay, options }
+        Project { sources, manifests, requests, assigned, said, diagnostics, overlay, options }
     }
 
     /// Kinds of custom resources that nothing among the inputs defines, each once: group, version and kind.
@@ -136,7 +134,7 @@ impl Project {
 
     /// Makes the plan. `bases` are by the key of each needed reference.
     pub fn compile(self, bases: &BTreeMap<String, BaseImage>) -> Outcome {
-        let Project { sources, manifests, requests, assigned, hooks, keep_pods, mut diagnostics, overlay, options } = self;
+        let Project { sources, manifests, requests, assigned, said, mut diagnostics, overlay, options } = self;
         let mut build = BuildPlan::default();
         let mut built: BTreeMap<String, usize> = BTreeMap::new();
         for (request, images) in &requests {
@@ -146,9 +144,9 @@ impl Project {
         }
         let contents: BTreeMap<String, Option<&strake_plan::Image>> =
             assigned.iter().map(|image| (image.clone(), built.get(image).and_then(|index| build.images.get(*index)))).collect();
-        diagnostics.extend(lint::run(&manifests, &contents, &hooks, &options.lints));
+        diagnostics.extend(lint::run(&manifests, &contents, &said.hooks, &options.lints));
         let Options { set, namespace, foreign, .. } = options;
-        let set = strake_deploy::Options { set, namespace, foreign, keep_pods, hooks, ..strake_deploy::Options::default() };
+        let set = strake_deploy::Options { set, namespace, foreign, ..said };
         let (deploy, told) = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());
         diagnostics.extend(told);
         overlay.trace(&mut diagnostics);
@@ -199,8 +197,7 @@ struct Given {
     /// Parameters; `None` when there are no such files.
     values: Option<BTreeMap<String, Node>>,
     lints: BTreeMap<String, Level>,
-    hooks: Vec<(Phase, Spanned<String>)>,
-    keep_pods: bool,
+    said: strake_deploy::Options,
     findings: Vec<Diagnostic>,
 }
 
@@ -208,15 +205,15 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     let mut findings = Vec::new();
     let mut settings = Settings::default();
     let mut declared = BTreeMap::new();
-    let mut hooks = Vec::new();
-    let mut keep_pods = false;
+    let mut said = strake_deploy::Options::default();
     if let Some(config) = &inputs.config {
         let file = sources.add(config.path.clone(), config.text.as_str());
         let (read, told) = config::read(file, &config.text);
         findings.extend(told);
         declared.clone_from(&read.settings.values);
-        hooks.clone_from(&read.hooks);
-        keep_pods = read.keep_pods;
+        said.hooks.clone_from(&read.hooks);
+        said.keep_pods = read.keep_pods;
+        said.health.clone_from(&read.health);
         match read.settings(inputs.options.environment.as_deref()) {
             Ok(chosen) => settings = chosen,
             Err(message) => findings.push(Diagnostic::error("project-file", message).at(Span::new(file, 0, 0))),
@@ -233,7 +230,8 @@ fn given(inputs: &Inputs, sources: &mut Sources) -> Given {
     }
     let values = (inputs.config.is_some() || !inputs.values.is_empty()).then_some(settings.values);
     settings.lints.extend(inputs.options.lints.clone());
-    Given { values, lints: settings.lints, hooks, keep_pods, findings }
+    said.keep_revisions = settings.keep_revisions;
+    Given { values, lints: settings.lints, said, findings }
 }
 
 fn unused(dockerfiles: &[&Dockerfile], candidates: &[Candidate], assignment: &Assignment, diagnostics: &mut Vec<Diagnostic>) {

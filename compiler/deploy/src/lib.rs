@@ -6,6 +6,7 @@
 mod check;
 mod documents;
 mod graph;
+mod health;
 mod manifest;
 mod mentions;
 mod order;
@@ -18,6 +19,7 @@ mod values;
 mod wishes;
 
 pub use documents::read;
+pub use health::HealthRule;
 pub use manifest::{Manifest, Options};
 pub use order::{is_hook, plan};
 pub use references::{ImageUse, Reference, ReferenceKind, images, references};

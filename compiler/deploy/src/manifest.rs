@@ -23,6 +23,10 @@ pub struct Options {
     pub keep_pods: bool,
     /// Objects that the project's file calls hooks, as `KIND/NAME`, in the order in which they run.
     pub hooks: Vec<(strake_plan::Phase, strake_source::Spanned<String>)>,
+    /// What the project's file says of the health of kinds.
+    pub health: Vec<crate::HealthRule>,
+    /// How many revisions stay in the set's history, when the project's file says it.
+    pub keep_revisions: Option<usize>,
 }
 
 /// An object that has been read: its value, and the tree it was read from.

@@ -8,6 +8,7 @@ use strake_plan::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, I
 use strake_source::{Diagnostic, Sources, Span, Spanned, nearest};
 
 use crate::graph::{self, Pin, Stage, Strength};
+use crate::health;
 use crate::manifest::{Manifest, Options};
 use crate::mentions::mentions;
 use crate::references::images;
@@ -91,11 +92,15 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
     }
     after.iter_mut().for_each(|edges| edges.sort_unstable());
     let configuration = (!options.keep_pods).then(|| Configuration::of(manifests));
+    ordering.findings.extend(health::check(manifests, &options.health));
     let changes = sorted.order.iter().map(|node| {
         let manifest = &manifests[ordering.members[*node]];
         Change {
             id: manifest.id.clone(),
-            object: configuration.as_ref().map_or_else(|| manifest.value.clone(), |configuration| configuration.stamp(manifest)),
+            object: {
+                let object = configuration.as_ref().map_or_else(|| manifest.value.clone(), |configuration| configuration.stamp(manifest));
+                health::stated(object, manifest, &options.health)
+            },
             after: std::mem::take(&mut after[*node]),
             external: std::mem::take(&mut ordering.external[*node]),
             stage: sorted.stages[*node],
@@ -113,7 +118,14 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
     });
     let mut edges: Vec<ImageEdge> = edges.collect();
     edges.sort_by(|a, b| (a.change, &a.pointer).cmp(&(b.change, &b.pointer)));
-    (DeployPlan { set: options.set.clone(), namespace: options.namespace.clone(), changes, images: edges }, ordering.findings)
+    let plan = DeployPlan {
+        set: options.set.clone(),
+        namespace: options.namespace.clone(),
+        keep_revisions: options.keep_revisions,
+        changes,
+        images: edges,
+    };
+    (plan, ordering.findings)
 }
 
 /// Group, kind, namespace and name of an object.

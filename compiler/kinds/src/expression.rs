@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use cel::{Context, Env, Value as Cel};
+use cel::{Context, Env, Program, Value as Cel};
 use serde_json::Value;
 
 /// What an expression may be at most.
@@ -40,27 +40,7 @@ pub fn loops(expression: &str) -> usize {
 /// Why nobody can say.
 pub fn holds(expression: &str, variables: &[(&str, &Value)], limits: Limits) -> Result<bool, Unclear> {
     let unusable = |text: String| Err(Unclear::Unusable(text));
-    let length = expression.chars().count();
-    if length > limits.length {
-        return unusable(format!("it has {length} characters; at most {} are possible", limits.length));
-    }
-    let mut open = 0usize;
-    for letter in expression.chars() {
-        match letter {
-            '(' | '[' | '{' => open += 1,
-            ')' | ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > limits.depth {
-            return unusable(format!("its parentheses are nested more than {} deep", limits.depth));
-        }
-    }
-    let loops = loops(expression);
-    if loops > limits.loops {
-        return unusable(format!("it has {loops} loops over lists; at most {} are possible", limits.loops));
-    }
-    let environment = Arc::new(Env::stdlib());
-    let program = environment.compile(expression).map_err(|error| Unclear::Unusable(first_line(&error.to_string())))?;
+    let (environment, program) = readable(expression, limits).map_err(Unclear::Unusable)?;
     let mut context = Context::with_env(environment);
     for (name, value) in variables {
         context.add_variable(*name, *value).map_err(|error| Unclear::Unusable(error.to_string()))?;
@@ -71,6 +51,32 @@ pub fn holds(expression: &str, variables: &[(&str, &Value)], limits: Limits) -> 
         Err(cel::ExecutionError::NoSuchKey(_)) => Err(Unclear::Missing),
         Err(error) => unusable(error.to_string()),
     }
+}
+
+/// An expression that is within the limits and can be read.
+pub(crate) fn readable(expression: &str, limits: Limits) -> Result<(Arc<Env>, Program), String> {
+    let length = expression.chars().count();
+    if length > limits.length {
+        return Err(format!("it has {length} characters; at most {} are possible", limits.length));
+    }
+    let mut open = 0usize;
+    for letter in expression.chars() {
+        match letter {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > limits.depth {
+            return Err(format!("its parentheses are nested more than {} deep", limits.depth));
+        }
+    }
+    let loops = loops(expression);
+    if loops > limits.loops {
+        return Err(format!("it has {loops} loops over lists; at most {} are possible", limits.loops));
+    }
+    let environment = Arc::new(Env::stdlib());
+    let program = environment.compile(expression).map_err(|error| first_line(&error.to_string()))?;
+    Ok((environment, program))
 }
 
 fn first_line(text: &str) -> String {

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod decode;
 pub mod default;
 pub mod expression;
+pub mod health;
 pub mod indexes;
 pub mod merge;
 pub mod openapi;

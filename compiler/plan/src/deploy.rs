@@ -48,6 +48,9 @@ pub struct DeployPlan {
     pub set: String,
     /// The namespace of the inventory and of objects that name none.
     pub namespace: String,
+    /// How many revisions stay in the set's history, when the project says it; 0 keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_revisions: Option<usize>,
     /// The objects, each after everything it depends on.
     pub changes: Vec<Change>,
     /// Containers that run an image of the build half.

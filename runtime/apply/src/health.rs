@@ -3,7 +3,7 @@
 //! Nothing here asks which cluster the object came from: objects of kinds that strake's own cluster does not serve are judged as well. A custom resource is judged by
 //! its conditions or by the CEL expressions that its annotations give ([`custom`]).
 
-pub mod custom;
+mod custom;
 mod kinds;
 
 use serde_json::Value;

@@ -446,6 +446,26 @@ pub(super) const PAGES: &[Page] = &[
         text: "On a Deployment, strake.dev/strategy is canary, blue-green or rolling (as Kubernetes does it). strake.dev/steps lists its steps by comma: for a canary weights in percent of the replicas, which grow, and for blue-green `switch`; between them `pause 30s`, or `pause` until `strake rollout promote`. strake.dev/check is asked of the new pods at each step: `http://:8080/healthz` (each new pod itself), `http://HOST:PORT/PATH`, either with the expected status behind it, or `exec: COMMAND` inside of each new pod. A blue-green rollout switches the Services of the set that select its pods and nothing else's. The new pods come from a Deployment NAME-canary or NAME-blue-green, so that name must be free.",
     },
     Page {
+        code: "health-expression",
+        title: "an expression about health that cannot be used",
+        text: "strake.dev/health-current, strake.dev/health-in-progress and strake.dev/health-failed are CEL expressions over `object`, `metadata`, `spec` and `status`, such as `status.phase == \"Running\"`: at most 512 characters, with two loops over lists. For every object of a kind they stand in strake.yaml: `health: {Database.example.org: {current: ..., inProgress: ..., failed: ...}}`; annotations of an object count more.",
+    },
+    Page {
+        code: "lock-file",
+        title: "strake.lock, or a policy about it, cannot be read",
+        text: "strake.lock is written by `strake image lock`: make it anew rather than mending it by hand. A policy of strake.yaml (`lock: {policies: [...]}`) names an image without a tag, with `semver`, `tag` or both.",
+    },
+    Page {
+        code: "registries-file",
+        title: "a mistake in registries.yaml",
+        text: "The file names registries by host, each with mirrors, insecure, ca, skipVerify or auth: `strake image pull --help` shows one. It is read as a whole or not at all.",
+    },
+    Page {
+        code: "unknown-image",
+        title: "an image of the revision that is compared with cannot be built",
+        text: "A plan against another revision builds that revision's images to compare their digests. One that cannot be built any more (a base image that is gone, a file that was never committed) leaves it unknown whether the image changes.",
+    },
+    Page {
         code: "unknown-dependency",
         title: "a dependency that nothing can be",
         text: "The name means no object of the set, and no kind that a cluster could have. Write KIND/NAME, as `strake get` takes it.",

@@ -74,6 +74,46 @@ fn mistakes_are_told_at_their_place() {
 }
 
 #[test]
+fn the_health_of_a_kind_becomes_annotations_of_its_objects() {
+    let database = |annotations: &str| format!("apiVersion: example.org/v1\nkind: Database\nmetadata: {{name: d{annotations}}}\nspec: {{size: 1}}\n");
+    let project = "keepRevisions: 3\nenvironments: {prod: {keepRevisions: 0}}\nhealth:\n  Database.example.org: {failed: 'status.phase == \"Lost\"', current: status.ready}\n";
+    let mut with = inputs(project, &database(""));
+    with.options.foreign = true;
+    let plan = |inputs: &Inputs| {
+        let (outcome, shown) = run(inputs);
+        outcome.plan.unwrap_or_else(|| panic!("{shown:#?}")).deploy
+    };
+    let annotations = |inputs: &Inputs| plan(inputs).changes[0].object["metadata"]["annotations"].clone();
+    let said = serde_json::json!({"strake.dev/health-failed": "status.phase == \"Lost\"", "strake.dev/health-current": "status.ready"});
+    assert_eq!(annotations(&with), said);
+    assert_eq!(plan(&with).keep_revisions, Some(3));
+    with.options.environment = Some("prod".to_owned());
+    assert_eq!(plan(&with).keep_revisions, Some(0));
+    // An object's own words count more, all of them together.
+    let own = "annotations: {strake.dev/health-current: spec.done}";
+    with.manifests[0].text = database(&format!(", {own}"));
+    assert_eq!(annotations(&with), serde_json::json!({"strake.dev/health-current": "spec.done"}));
+
+    let told = |project: &str, manifest: &str, expected: &str| {
+        let mut inputs = inputs(project, manifest);
+        inputs.options.foreign = true;
+        let (_, shown) = run(&inputs);
+        assert!(shown.iter().any(|line| line.contains(expected)), "expected {expected}\nfound {shown:#?}");
+    };
+    let plain = database("");
+    told("health: {database: {current: 'true'}}\n", &plain, "strake.yaml:1:10 project-file: `database` is no kind");
+    told("health: {Database.example.org: {ready: 'true'}}\n", &plain, "`ready` is not a field of the health of `Database.example.org`");
+    told("health: {Database.example.org: {current: 'a =='}}\n", &plain, "project-file: the expression cannot be used");
+    told("health: {Database.exmple.org: {current: 'true'}}\n", &plain, "strake.yaml:1:10 project-file: no object is a Database.exmple.org");
+    told("keepRevisions: -1\n", &plain, "strake.yaml:1:16 project-file: `keepRevisions` is a whole number from 0 on, found -1");
+    told(
+        "name: x\n",
+        &database(", annotations: {strake.dev/health-failed: 'status.'}"),
+        "a.yaml:3:61 health-expression: the expression of strake.dev/health-failed",
+    );
+}
+
+#[test]
 fn an_image_is_built_as_the_file_says() {
     let mut inputs = inputs("images: {web: {target: a}}\n", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: web}]}\n");
     let args = BTreeMap::from([("V".to_owned(), "2".to_owned())]);

@@ -11,20 +11,10 @@
 //! `object`, `metadata`, `spec` and `status` are the object's. The first that is true counts, in the order failed, in progress, current; with `health-current` alone, an
 //! object is in progress until it is true.
 
-use serde_json::{Value, json};
-use strake_kinds::expression::{self, Limits, Unclear};
+use serde_json::Value;
+use strake_kinds::health::{CURRENT, FAILED, IN_PROGRESS, holds};
 
 use super::{Health, because, condition};
-
-/// True: it will not get there.
-pub const FAILED: &str = "strake.dev/health-failed";
-/// True: it is on its way.
-pub const IN_PROGRESS: &str = "strake.dev/health-in-progress";
-/// True: it is as it should be.
-pub const CURRENT: &str = "strake.dev/health-current";
-
-/// What an expression may be at most.
-const LIMITS: Limits = Limits { length: 512, depth: 16, loops: 2 };
 
 /// By conditions, as kstatus reads them.
 pub(super) fn generic(object: &Value) -> Health {
@@ -65,19 +55,4 @@ pub(super) fn stated(object: &Value) -> Option<Health> {
         Some(text) => Health::InProgress(format!("`{text}` is not true yet")),
         None => generic(object),
     })
-}
-
-/// Whether an expression is true of an object. What the object does not have yet makes it false, as a status that nobody has written.
-///
-/// # Errors
-/// What is wrong with the expression, for the person who wrote it.
-pub fn holds(expression: &str, object: &Value) -> Result<bool, String> {
-    let empty = json!({});
-    let part = |name: &str| object.get(name).filter(|part| part.is_object()).unwrap_or(&empty);
-    let variables = [("metadata", part("metadata")), ("spec", part("spec")), ("status", part("status")), ("object", object)];
-    match expression::holds(expression, &variables, LIMITS) {
-        Ok(truth) => Ok(truth),
-        Err(Unclear::Missing) => Ok(false),
-        Err(Unclear::Unusable(why)) => Err(why),
-    }
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Health, custom, health, is_waited_for, note, of};
+use strake_kinds::health as words;
+
+use super::{Health, health, is_waited_for, note, of};
 
 /// The object, its state, and what its reason says.
 type Row = (Value, &'static str, &'static str);
@@ -179,18 +181,18 @@ fn custom_resources_are_judged_by_conditions_or_by_what_the_user_says() {
         object["metadata"]["annotations"] = annotations;
         object
     };
-    let rules = || json!({custom::CURRENT: "status.phase == 'Up' && status.nodes == spec.size", custom::FAILED: "status.phase in ['Lost', 'Broken']"});
+    let rules = || json!({words::CURRENT: "status.phase == 'Up' && status.nodes == spec.size", words::FAILED: "status.phase in ['Lost', 'Broken']"});
     check(vec![
         (said(json!({"phase": "Up", "nodes": 3}), rules()), "Current", ""),
         (said(json!({"phase": "Up", "nodes": 2}), rules()), "InProgress", "is not true yet"),
         (said(json!({"phase": "Broken"}), rules()), "Failed", "is true"),
         // Nobody has written a status yet.
         (said(Value::Null, rules()), "InProgress", "is not true yet"),
-        (said(json!({}), json!({custom::CURRENT: "status.phase =="})), "Unknown", custom::CURRENT),
-        (said(json!({}), json!({custom::CURRENT: "spec.size"})), "Unknown", "not true or false"),
-        (said(json!({}), json!({custom::CURRENT: "x".repeat(600)})), "Unknown", "at most 512"),
-        (said(json!({}), json!({custom::CURRENT: "(".repeat(40)})), "Unknown", "nested"),
-        (said(json!({}), json!({custom::CURRENT: "[1].all(a, [1].all(b, [1].all(c, true)))"})), "Unknown", "3 loops"),
+        (said(json!({}), json!({words::CURRENT: "status.phase =="})), "Unknown", words::CURRENT),
+        (said(json!({}), json!({words::CURRENT: "spec.size"})), "Unknown", "not true or false"),
+        (said(json!({}), json!({words::CURRENT: "x".repeat(600)})), "Unknown", "at most 512"),
+        (said(json!({}), json!({words::CURRENT: "(".repeat(40)})), "Unknown", "nested"),
+        (said(json!({}), json!({words::CURRENT: "[1].all(a, [1].all(b, [1].all(c, true)))"})), "Unknown", "3 loops"),
     ]);
 }
 
