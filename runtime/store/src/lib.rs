@@ -23,6 +23,7 @@ mod attributes;
 mod blob;
 mod cache;
 mod decompress;
+mod durable;
 mod error;
 mod export;
 mod extract;

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use strake_oci::{Descriptor, Digest};
 
+use crate::durable;
 use crate::error::{Result, StoreError, reading, writing};
 use crate::files::{Durability, Lock, make_dir, read_optional, remove_tree, replace, sync_dir};
 use crate::store::{Lease, Store};
@@ -201,7 +202,7 @@ impl Store {
         Ok(chains)
     }
 
-    /// Makes these layers survive a power cut. Committing a layer syncs nothing; a whole image is synced at once, and only what is new.
+    /// Makes these layers survive a power cut. Committing a layer syncs nothing; the layers of an image are synced together, and only what is new.
     pub(crate) fn sync_layers(&self, layers: &[Layer]) -> Result<()> {
         let mut missing: Vec<PathBuf> = Vec::new();
         for layer in layers {
@@ -216,12 +217,13 @@ impl Store {
         if missing.is_empty() {
             return Ok(());
         }
-        let root = std::fs::File::open(self.root()).map_err(reading(self.root()))?;
-        rustix::fs::syncfs(&root).map_err(writing(self.root()))?;
+        let trees: Vec<PathBuf> = missing.iter().filter_map(|mark| mark.parent()).map(Path::to_owned).collect();
+        durable::sync_trees(self.root(), &trees)?;
+        sync_dir(&self.path("snapshots"))?;
         for mark in &missing {
             std::fs::File::create(mark).map_err(writing(mark))?;
         }
-        missing.iter().filter_map(|mark| mark.parent()).try_for_each(sync_dir)
+        durable::sync_all(&trees)
     }
 
     /// After a restart of the machine: a snapshot that was never synced may be incomplete, so it goes, with everything on top of it.
