@@ -227,8 +227,12 @@ fn print_groups(report: &PruneReport, every_item: bool) {
     }
 }
 
-/// One line for all reasons: the strongest kind, and at most two names of it.
+/// One line for all reasons: the strongest kind, and at most two names of it. What layers were unpacked from is told apart from them.
 fn because(reasons: &[Reason]) -> String {
+    let others: Vec<Reason> = reasons.iter().filter(|reason| **reason != Reason::Original).cloned().collect();
+    if others.len() < reasons.len() && !others.is_empty() {
+        return format!("{}: its layers as its registry has them", because(&others));
+    }
     let containers: Vec<String> = reasons.iter().filter_map(|reason| if let Reason::Container { name } = reason { Some(name.clone()) } else { None }).collect();
     let images: Vec<String> = reasons.iter().filter_map(|reason| if let Reason::Image { name, .. } = reason { Some(familiar(name)) } else { None }).collect();
     if !containers.is_empty() {
@@ -259,6 +263,7 @@ fn said(reason: &Reason) -> String {
         Reason::Mount { id } => format!("cache mount {id}"),
         Reason::Cache => "build cache".to_owned(),
         Reason::Packed => "compressed layers".to_owned(),
+        Reason::Original => "layers as their registry has them".to_owned(),
     }
 }
 
@@ -302,6 +307,7 @@ fn report_data(report: &PruneReport, options: &PruneOptions) -> Value {
         Reason::Mount { id } => json!({"kind": "mount", "name": id}),
         Reason::Cache => json!({"kind": "cache"}),
         Reason::Packed => json!({"kind": "packed"}),
+        Reason::Original => json!({"kind": "original"}),
     };
     let time = |time: SystemTime| jiff::Timestamp::try_from(time).map_or(Value::Null, |time| json!(time.round(jiff::Unit::Second).unwrap_or(time).to_string()));
     let item = |item: &Item| {
@@ -348,6 +354,7 @@ mod tests {
         assert_eq!(because(&[image("a"), image("b"), image("c"), Reason::Cache]), "images a:1, b:1 and 1 more");
         assert_eq!(because(&[Reason::Container { name: "x".to_owned() }, image("a")]), "container x");
         assert_eq!(because(&[Reason::Packed]), "compressed layers");
+        assert_eq!(because(&[image("a"), Reason::Original]), "image a:1: its layers as its registry has them");
         assert_eq!(because(&[]), "nothing");
     }
 }

@@ -5,13 +5,13 @@ mod claims;
 mod decide;
 mod usage;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use strake_oci::Digest;
 
 use crate::error::{Result, removing};
-use crate::image::name_of;
+use crate::image::{digest_of, name_of};
 use crate::store::Store;
 use decide::{Facts, decide};
 use usage::{Found, allocated_bytes};
@@ -59,6 +59,8 @@ pub enum Reason {
     Cache,
     /// A layer that stays, compressed for registries.
     Packed,
+    /// What a layer that stays was unpacked from: the bytes that its image's manifest names, which nothing gives back once they are gone.
+    Original,
 }
 
 /// One item of the account.
@@ -121,11 +123,13 @@ impl Store {
         for place in &decision.given_up {
             claims[*place].items.iter().for_each(|item| given_up.entry(item).or_default().push(*place));
         }
+        let originals = self.originals(&decision.kept);
         let mut gone = Vec::new();
         for item in items {
             let keeping = decision.kept.get(&item.what);
             let places = keeping.or_else(|| given_up.get(&item.what));
-            let reasons: BTreeSet<Reason> = places.into_iter().flatten().map(|place| claims[*place].reason.clone()).collect();
+            let mut reasons: BTreeSet<Reason> = places.into_iter().flatten().map(|place| claims[*place].reason.clone()).collect();
+            reasons.extend(originals.contains(&item.what).then_some(Reason::Original));
             let told = Item { what: item.what.clone(), size_bytes: item.size_bytes, used: item.time, reasons: reasons.into_iter().collect() };
             if keeping.is_some() {
                 report.kept_bytes += item.size_bytes;
@@ -157,6 +161,12 @@ impl Store {
         };
         let holders: BTreeSet<u32> = text.lines().filter_map(holder).filter(|pid| *pid != std::process::id()).collect();
         holders.into_iter().collect()
+    }
+
+    /// The blobs that layers were unpacked from which stay.
+    fn originals(&self, kept: &HashMap<What, Vec<usize>>) -> HashSet<What> {
+        let source = |what: &What| if let What::Layer(chain) = what { self.snapshot_meta(chain).ok()?.source } else { None };
+        kept.keys().filter_map(source).filter_map(|blob| digest_of(&blob).ok()).map(What::Blob).collect()
     }
 
     fn diff_ids(&self, items: &[Found]) -> HashMap<Digest, Digest> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use strake_oci::Digest;
-use strake_store::{CommitOptions, Compression, Layer, PruneOptions, Reason, Store, What};
+use strake_store::{CommitOptions, Compression, Destination, Layer, PruneOptions, Reason, Store, What};
 
 use crate::faults::{child, child_root};
 use crate::{config, open};
@@ -77,6 +77,38 @@ fn what_is_reported_is_what_the_disk_gives_back() {
     assert_eq!(of(&What::Layer(base.chain_id)).reasons, [image]);
     assert_eq!(of(&What::Blob(strake_store::digest_of(&packed).unwrap())).reasons, [Reason::Packed]);
     assert!(store.verify().unwrap().is_empty());
+}
+
+/// The bytes that a manifest names cannot be made again from the unpacked files: they stay with the layer, are told as what they are, and go with it.
+#[test]
+fn what_a_layer_was_unpacked_from_stays_with_it_and_is_told() {
+    let (dir, store) = open();
+    let name = "docker.io/library/app:1";
+    let base = layer(&store, None, "base", MB);
+    named(&store, name, &[base]);
+    let layout = Destination::Directory(dir.path().join("layout"));
+    store.export_oci(name, &layout, Compression::Zstd).unwrap();
+    let (_other, second) = open();
+    second.import_archive(&dir.path().join("layout")).unwrap();
+    let image = second.image(name).unwrap();
+    let chain = second.unpack(&image).unwrap().unwrap();
+    let original = strake_store::digest_of(&image.manifest.layers()[0]).unwrap();
+    // A build that stands on it needs it as much: a layer's tar is made from it.
+    remember(&second, "step", &second.layers(&chain).unwrap()[0], 0);
+    for untag in [false, true] {
+        if untag {
+            second.untag(name).unwrap();
+        }
+        let report = second.prune(PruneOptions::default()).unwrap();
+        let kept = report.kept.iter().find(|item| item.what == What::Blob(original)).unwrap();
+        assert!(kept.reasons.contains(&Reason::Original) && kept.reasons.contains(&Reason::Cache), "{:?}", kept.reasons);
+        let layer = report.kept.iter().find(|item| item.what == What::Layer(chain)).unwrap();
+        assert!(!layer.reasons.contains(&Reason::Original), "{:?}", layer.reasons);
+        assert_eq!(report.kept_bytes, report.kept.iter().map(|item| item.size_bytes).sum::<u64>(), "each byte once");
+    }
+    second.prune(PruneOptions { keep_cache: Duration::ZERO, ..PruneOptions::default() }).unwrap();
+    assert!(!second.has(&original) && !second.has_chain(&chain));
+    assert!(second.verify().unwrap().is_empty());
 }
 
 #[test]
