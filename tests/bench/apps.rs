@@ -17,7 +17,7 @@ pub struct Bases {
 }
 
 /// App b: four stages on Debian and one that collects, about 30 instructions, 2,000 files and 205 MB of context.
-const APP_B: &str = "FROM debian:bookworm-slim AS base
+pub const APP_B: &str = "FROM debian:bookworm-slim AS base
 ENV LC_ALL=C
 RUN mkdir -p /work /out
 

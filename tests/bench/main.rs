@@ -9,6 +9,7 @@ mod apps;
 mod builds;
 mod cluster;
 mod deploy;
+mod floor;
 mod follow;
 mod moving;
 mod peers;
@@ -86,7 +87,14 @@ fn builds(world: &strake_tests::World, works: &[&str], sizes: Sizes, alone: bool
             "b" if bases.debian.is_none() => eprintln!("SKIPPED app b: no Debian base (mmdebstrap is not installed)"),
             "layer" => moving::layer(world, &dir, sizes, &mut builders, report),
             "store" => moving::store(world, &dir, &bases, report),
-            app => builds::measure(app, &dir, sizes, &mut builders, report),
+            app => {
+                builds::measure(app, &dir, sizes, &mut builders, report);
+                if let ("b", Some(debian)) = (app, &bases.debian) {
+                    apps::write_app(&dir, app, sizes);
+                    floor::measure(world, "app b, cold", apps::APP_B, debian, &dir.join(app), report);
+                    let _ = std::fs::remove_dir_all(dir.join(app));
+                }
+            }
         }
     }
     builders.iter_mut().for_each(|builder| builder.stop());

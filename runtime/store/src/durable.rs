@@ -110,10 +110,11 @@ mod tests {
         for name in 0..5 {
             std::fs::write(tree.join(name.to_string()), "x").unwrap();
         }
-        assert!(list(&[tree.clone()], 5).unwrap().is_none());
-        assert!(list(&[tree.clone()], 6).unwrap().is_some());
+        let trees = [tree.clone()];
+        assert!(list(&trees, 5).unwrap().is_none());
+        assert!(list(&trees, 6).unwrap().is_some());
         nix::unistd::mkfifo(&tree.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(list(&[tree.clone()], FEW).unwrap().is_none());
+        assert!(list(&trees, FEW).unwrap().is_none());
         sync_trees(dir.path(), &[tree, dir.path().join("missing")]).unwrap();
     }
 }
