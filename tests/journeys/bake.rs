@@ -228,6 +228,6 @@ fn what_is_listed_checked_and_refused() {
     let wrong = world.strake(&["bake", "-f", "x.hcl"]).fails(1, "x.hcl:2:3");
     assert!(wrong.stderr.contains("did you mean `tags`?") && wrong.stderr.contains("did you mean `upper`?"), "{}", wrong.stderr);
     world.strake(&["bake", "-f", "gone.hcl"]).fails(1, "cannot read gone.hcl");
-    world.strake(&["bake", "app", "--set", "app.policy=x"]).fails(2, "policy: not supported yet");
+    world.strake(&["bake", "app", "--set", "app.policy=x"]).fails(2, "--policy \"x\" is not supported: policies in Rego");
     world.nothing_left();
 }

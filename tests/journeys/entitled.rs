@@ -46,6 +46,53 @@ fn processes_have_the_limits_that_were_given() {
     world.nothing_left();
 }
 
+#[test]
+fn runs_use_no_more_than_they_were_given() {
+    needs!("busybox");
+    let files = "cpu.max memory.max cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes";
+    let world = world(&format!("FROM busybox:1\nRUN cd /sys/fs/cgroup && cat {files} > /seen 2>/dev/null || true\n"));
+    let limited = world.strake(&["build", "--resource", "cpu-quota=50000", "--resource", "memory=32m", "-o", "out", "app"]);
+    if limited.stderr.contains("needs the cgroup controller") {
+        return strake_tests::skip(module_path!(), "this machine has no cgroup controllers for cpu and memory");
+    }
+    limited.ok();
+    let seen = std::fs::read_to_string(world.path("out/seen")).expect("written by the RUN");
+    assert!(seen.contains("50000") && seen.contains("33554432"), "{seen}");
+    // Whoever needs more is ended, and told.
+    world.write("app/Dockerfile", "FROM busybox:1\nRUN dd if=/dev/zero of=/dev/null bs=64M count=1\n");
+    let build = |limit: &str| world.strake(&["build", "--progress", "plain", "--resource", limit, "app"]);
+    build("memory=32m").fails(1, "memory");
+    build("memory=512m").ok();
+    let again = build("memory=32m").ok().stderr;
+    assert!(again.lines().any(|line| line.contains("RUN dd") && line.ends_with("CACHED")), "what it may use is no part of what it gives: {again}");
+    for (word, said) in [("cpuset-cpus=0", "not bound to processors"), ("memory-swap=1g", "no swap on top"), ("disk=1g", "expected memory, cpu-quota")] {
+        build(word).fails(2, said);
+    }
+    world.nothing_left();
+}
+
+/// What docker has and strake has not is refused by its name and with the reason.
+#[test]
+fn flags_of_docker_that_are_none_of_strake_say_why() {
+    needs!("busybox");
+    let world = world("FROM busybox:1\n");
+    let build = |words: &[&str]| world.strake(&[&["build"], words, &["app"]].concat());
+    for (words, said) in [
+        (&["--builder", "remote"][..], "--builder remote is not supported: strake builds in its own process"),
+        (&["--policy", "filename=p.rego"], "--policy filename=p.rego is not supported: policies in Rego are not evaluated"),
+        (&["--squash"], "--squash is not supported: layers are not squashed"),
+        (&["-m", "1g"], "--memory 1g is not supported: it is --resource now"),
+        (&["--isolation", "hyperv"], "--isolation hyperv is not supported"),
+        (&["--progress", "rawjson"], "BuildKit's stream of status documents is not written"),
+    ] {
+        build(words).fails(2, said);
+    }
+    build(&["--builder", "default", "--rm", "--force-rm", "--compress", "--isolation=default"]).ok();
+    build(&["-D"]).ok();
+    world.strake(&["bake", "--builder", "remote"]).fails(2, "--builder remote is not supported");
+    world.nothing_left();
+}
+
 fn cgroups(name: &str) -> Vec<PathBuf> {
     let tops = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     let places = tops.chain([PathBuf::from("/sys/fs/cgroup")]).map(|top| top.join(name).join("strake-build"));

@@ -18,6 +18,7 @@ mod history;
 mod inputs;
 mod jobs;
 mod lives;
+mod locked;
 mod network;
 mod node;
 mod orders;

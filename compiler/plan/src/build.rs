@@ -116,6 +116,30 @@ pub struct Run {
     /// Limits of its processes (`--ulimit`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ulimits: Vec<Ulimit>,
+    /// What all of its processes may use together. It decides nothing about the result and is no part of any key.
+    #[serde(default, skip_serializing_if = "Resources::is_unlimited")]
+    pub resources: Resources,
+}
+
+/// What the processes of a RUN may use together; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Memory in bytes, without swap on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processor time in thousandths of a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_milli: Option<u64>,
+    /// Weight beside others when processors are scarce, in thousandths of a processor (1,024 of Docker's shares are 1,000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight_milli: Option<u64>,
+}
+
+impl Resources {
+    /// No limit at all.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Resources::default()
+    }
 }
 
 /// A limit of each process, as getrlimit(2) knows it.
@@ -403,8 +427,11 @@ impl BuildPlan {
     }
 }
 
-/// Takes out of a RUN's definition what says where a cache mount is kept and how it is shared: it decides nothing about the result.
+/// Takes out of a RUN's definition what decides nothing about the result: where a cache mount is kept and how it is shared, and what processes may use.
 pub fn forget_cache_names(definition: &mut serde_json::Value) {
+    if let Some(map) = definition.as_object_mut() {
+        map.shift_remove("resources");
+    }
     for mount in definition.get_mut("mounts").and_then(serde_json::Value::as_array_mut).into_iter().flatten() {
         if let Some(kind) = mount.get_mut("kind").and_then(serde_json::Value::as_object_mut)
             && kind.get("type").is_some_and(|kind| kind == "cache")

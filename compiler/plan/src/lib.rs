@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{
     Add, BuildPlan, Chown, Context, ContextKind, Copy, CopySource, Further, Image, ImageHistory, InlineFile, Mkdir, Mount, MountKind, Network, Op, Origin, Run,
-    Step, StepId, StepIndex, Ulimit, forget_cache_names,
+    Resources, Step, StepId, StepIndex, Ulimit, forget_cache_names,
 };
 pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Phase, Wanted};
 pub use rollout::{Check, Rollout, RolloutStep, Strategy};

@@ -22,7 +22,7 @@ mod stage;
 use std::collections::BTreeMap;
 
 use strake_oci::{Digest, ImageConfig, Platform};
-use strake_plan::{Context, Network, Ulimit};
+use strake_plan::{Context, Network, Resources, Ulimit};
 
 pub use graph::{Base, BaseReference, Origin, Stage, StageGraph, base_references, base_references_with, context_key};
 pub use lower::{errors_beside, lower, lower_into, remote_sources, remote_sources_in};
@@ -84,6 +84,8 @@ pub struct Rules {
     pub insecure: bool,
     /// `--ulimit`.
     pub ulimits: Vec<Ulimit>,
+    /// `--resource`.
+    pub resources: Resources,
 }
 
 /// A base image as the store or a registry has it.

@@ -36,6 +36,7 @@ impl StageLowering<'_, '_> {
             insecure: run.security.as_ref().is_some_and(|security| security.value == "insecure"),
             hostname: scope::build_arg(self.lowering.request, "BUILDKIT_SANDBOX_HOSTNAME").unwrap_or_default().to_owned(),
             ulimits: self.lowering.request.rules.ulimits.clone(),
+            resources: self.lowering.request.rules.resources,
         };
         self.push(Op::Run(op), true);
         self.record(row, false);

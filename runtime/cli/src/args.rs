@@ -5,6 +5,7 @@ mod build;
 mod ci;
 mod consent;
 mod dev;
+mod foreign;
 mod history;
 mod rollout;
 mod sync;
@@ -18,6 +19,7 @@ pub use build::Build;
 pub use ci::Ci;
 pub use consent::{Consent, PlanConsent};
 pub use dev::{PortForward, Up};
+pub use foreign::{Foreign, builder};
 pub use history::{Drift, History, Rollback, SetArgs, Status};
 pub use rollout::{Rollout, RolloutAbort, RolloutOf, RolloutPromote, RolloutUndo, RolloutVerb};
 pub use sync::{Follow, Sync, SyncList, SyncName, SyncNow, SyncStatus, SyncVerb};
@@ -125,6 +127,15 @@ pub enum Progress {
     Json,
     /// Nothing
     Quiet,
+}
+
+/// `--progress` of `strake build`: other programs read BuildKit's own JSON, and are not to take strake's for it.
+pub(crate) fn progress(word: &str) -> Result<Progress, String> {
+    match word {
+        "rawjson" => Err("BuildKit's stream of status documents is not written; --progress json is strake's own, an object a line".to_owned()),
+        "none" => Ok(Progress::Quiet),
+        word => <Progress as ValueEnum>::from_str(word, false).map_err(|_| "expected auto, tty, plain, json, quiet or none".to_owned()),
+    }
 }
 
 /// How results are printed.

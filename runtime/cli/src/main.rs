@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     if let Some(code) = strake_container::intercept(&words) {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    let cli = Cli::parse_from(words);
+    let mut cli = Cli::parse_from(words);
+    if matches!(&cli.command, Command::Build(args) if args.debug) || matches!(&cli.command, Command::Bake(args) if args.debug) {
+        cli.verbose = cli.verbose.max(2);
+    }
     log_to_stderr(&cli);
     let ended = run(cli).and_then(|()| match output::lost() {
         Some(error) => Err(Failure::text(format!("cannot write to the standard output: {error}"))),

@@ -63,11 +63,25 @@ pub fn read(path: &Path, environment: Option<&str>) -> Result<Project, Failure> 
     read_within(path, environment, None)
 }
 
+/// The same where there may be nothing, or something else.
+pub fn read_any(path: &Path, environment: Option<&str>) -> Result<Project, Failure> {
+    let nothing = path.is_file() && is_bake_file(path)?;
+    if nothing { Ok(Project::default()) } else { found(path, environment, None) }
+}
+
 /// The same, of a repository that somebody else wrote: nothing outside of `within` is read, whatever its files name.
 ///
 /// # Errors
 /// As [`read`], and a path that leads out.
 pub fn read_within(path: &Path, environment: Option<&str>, within: Option<&Path>) -> Result<Project, Failure> {
+    let project = found(path, environment, within)?;
+    if project.manifests.is_empty() && project.dockerfiles.is_empty() && project.named.is_empty() && project.overlay.is_none() {
+        return Err(Failure::text(format!("{} holds neither a Dockerfile nor a manifest (.yaml, .yml, .json)", path.display())));
+    }
+    Ok(project)
+}
+
+fn found(path: &Path, environment: Option<&str>, within: Option<&Path>) -> Result<Project, Failure> {
     let metadata = fs::metadata(path).map_err(|source| Failure::read(path, source))?;
     let mut project = Project::default();
     if metadata.is_dir() {
@@ -79,9 +93,6 @@ pub fn read_within(path: &Path, environment: Option<&str>, within: Option<&Path>
         project.manifests.push(text(path)?);
     } else {
         return Err(Failure::text(format!("{} is neither a directory, a manifest (.yaml, .yml, .json) nor a Dockerfile", path.display())));
-    }
-    if project.manifests.is_empty() && project.dockerfiles.is_empty() && project.named.is_empty() && project.overlay.is_none() {
-        return Err(Failure::text(format!("{} holds neither a Dockerfile nor a manifest (.yaml, .yml, .json)", path.display())));
     }
     Ok(project)
 }
@@ -241,6 +252,15 @@ fn is_manifest(path: &Path) -> Result<bool, Failure> {
     }
     let text = text(path)?.text;
     Ok(text.contains("apiVersion") || (extension != Some("json") && text.lines().any(|line| line.starts_with("kind:"))))
+}
+
+/// A file of `strake bake`: HCL, or YAML and JSON that are no manifest.
+pub fn is_bake_file(path: &Path) -> Result<bool, Failure> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("hcl") => Ok(true),
+        Some("yaml" | "yml" | "json") => Ok(!is_manifest(path)?),
+        _ => Ok(false),
+    }
 }
 
 /// A file's text.

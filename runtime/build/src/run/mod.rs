@@ -132,7 +132,13 @@ fn spec(session: &Session<'_>, run: &Run, draft: &Draft, user: &ResolvedUser, mo
             Network::None => NetworkNamespace::Isolated,
         },
         mounts: volumes,
-        limits: Limits { below_parent: session.options.cgroup_parent.is_some(), ..Limits::default() },
+        limits: Limits {
+            memory_bytes: run.resources.memory_bytes,
+            cpu_milli: run.resources.cpu_milli,
+            cpu_request_milli: run.resources.cpu_weight_milli,
+            below_parent: session.options.cgroup_parent.is_some(),
+            ..Limits::default()
+        },
         rlimits: run.ulimits.iter().map(|limit| ResourceLimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }).collect(),
         security: security(run),
         cgroup_parent: session.options.cgroup_parent.as_deref().map_or_else(|| CGROUP.to_owned(), |parent| format!("{parent}/{CGROUP}")),

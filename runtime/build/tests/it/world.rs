@@ -286,6 +286,7 @@ impl Planned {
             insecure: false,
             hostname: String::new(),
             ulimits: Vec::new(),
+            resources: strake_plan::Resources::default(),
         };
         change(&mut run);
         self.push(Op::Run(run), &format!("RUN {script}"))

@@ -14,6 +14,7 @@ use super::Progress;
   strake bake --set '*.platform=linux/amd64' --set app.args.VERSION=3
   strake bake 'test-*' --var TAG=nightly --push
   strake bake -f ci.hcl -f local.hcl --list targets
+  strake image lock && strake bake --locked    the images that every target takes from elsewhere are those of strake.lock
   strake bake https://github.com/example/app.git#main app")]
 pub struct Bake {
     /// Targets, groups, or patterns of them [default: default]; before them, a git repository that has the files
@@ -64,8 +65,11 @@ pub struct Bake {
     /// Touch no network: base images and files that ADD fetches must be here
     #[arg(long)]
     pub offline: bool,
-    /// How to show progress
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Take base images as strake.lock says, the one beside the bake file or above; one that it does not name is an error
+    #[arg(long, conflicts_with = "pull")]
+    pub locked: bool,
+    /// How to show progress: a live view on a terminal and else plain lines (auto), or always one of them, an object a line, or nothing
+    #[arg(long, value_name = "auto|tty|plain|json|quiet", value_parser = super::progress, default_value = "auto")]
     pub progress: Progress,
     /// Write digests and names of each target as JSON to a file
     #[arg(long, value_name = "FILE")]
@@ -73,4 +77,40 @@ pub struct Bake {
     /// Steps at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Say on stderr how everything is done, as -vv does
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Of docker: strake has none.
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub builder: Option<String>,
+}
+
+impl Bake {
+    /// What files say, for who builds nothing.
+    pub fn of(files: Vec<String>, variables: Vec<String>, allow: Vec<String>, offline: bool) -> Bake {
+        Bake {
+            targets: Vec::new(),
+            files,
+            print: false,
+            list: None,
+            settings: Vec::new(),
+            variables,
+            no_cache: None,
+            pull: None,
+            push: false,
+            load: false,
+            provenance: None,
+            sbom: None,
+            allow,
+            check: false,
+            call: None,
+            offline,
+            locked: false,
+            progress: Progress::Auto,
+            metadata_file: None,
+            jobs: None,
+            debug: false,
+            builder: None,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Progress;
+use super::{Foreign, Progress};
 
 /// strake build
 #[derive(Args, Debug)]
@@ -32,6 +32,9 @@ pub struct Build {
     /// The Dockerfile's text, with what to call it: of a bake file, never typed.
     #[arg(skip)]
     pub dockerfile_inline: Option<(String, String)>,
+    /// Where strake.lock is looked for: of a bake file, never typed.
+    #[arg(skip)]
+    pub lock_dir: Option<PathBuf>,
     /// Build up to this stage
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
@@ -83,6 +86,9 @@ pub struct Build {
     /// The cgroup below which those of RUNs are made
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// What the processes of each RUN may use together: memory=512m, cpu-quota=50000 (microseconds of every cpu-period, 100000), cpu-shares=512 (repeatable)
+    #[arg(long = "resource", value_name = "NAME=VALUE")]
+    pub resources: Vec<String>,
     /// Size of /dev/shm in every RUN, such as 256m
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,
@@ -101,8 +107,8 @@ pub struct Build {
     /// Take base images as strake.lock says; one that it does not name is an error
     #[arg(long, conflicts_with = "pull")]
     pub locked: bool,
-    /// How to show progress
-    #[arg(long, value_enum, default_value = "auto")]
+    /// How to show progress: a live view on a terminal and else plain lines (auto), or always one of them, an object a line, or nothing
+    #[arg(long, value_name = "auto|tty|plain|json|quiet", value_parser = super::progress, default_value = "auto")]
     pub progress: Progress,
     /// Print only the image's id
     #[arg(short, long)]
@@ -137,4 +143,10 @@ pub struct Build {
     /// Steps at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Say on stderr how everything is done, as -vv does
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Flags of docker that are refused by name.
+    #[command(flatten)]
+    pub foreign: Foreign,
 }

@@ -17,9 +17,9 @@ use strake_words::Reference;
 use strake_yaml::Kind;
 
 use self::policy::{Change, Chosen, changes};
-use crate::args::{Format, Input};
+use crate::args::{Bake, Format, Input};
 use crate::commands::images::{familiar, full};
-use crate::commands::plan;
+use crate::commands::{bake, build, plan};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Paint, counted, data, note, say};
@@ -49,13 +49,14 @@ Examples:
   strake image lock
   strake image lock deploy/
   strake image lock web/Dockerfile
+  strake image lock ci/docker-bake.hcl   the images of all its targets; also of a compose file's services
   strake image lock --update deploy/     the highest tags that the policies allow
   strake image lock --check deploy/      exit code 2 when a tag means something else now
   strake image lock --update --check deploy/ -o json
   strake up deploy/ --locked")]
 pub struct LockArgs {
-    /// A directory with Dockerfiles and manifests, or one Dockerfile
-    #[arg(value_name = "DIR|DOCKERFILE", default_value = ".")]
+    /// A directory with Dockerfiles, manifests, bake files and compose files; or one of these files
+    #[arg(value_name = "DIR|FILE", default_value = ".")]
     pub dir: PathBuf,
     /// Write nothing; say what would change
     #[arg(long)]
@@ -75,6 +76,12 @@ pub struct LockArgs {
     /// Set an ARG of the Dockerfiles (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
+    /// Give a variable of the bake files a value (repeatable)
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub variables: Vec<String>,
+    /// Let bake files name files beyond the directory they are in: fs.read=PATH (repeatable)
+    #[arg(long, value_name = "fs.read=PATH")]
+    pub allow: Vec<String>,
 }
 
 /// What a lock file says.
@@ -339,10 +346,35 @@ fn resolve(store: &Store, reference: &str, offline: bool) -> Result<Digest, Fail
     }
 }
 
-/// Every image with a tag that the Dockerfiles and manifests take from elsewhere, in full and sorted.
+/// What bake files and compose files take from elsewhere: of a file what `strake bake -f` would, of a directory what `strake bake` there would.
+fn baked(root: &Path, store: &Store, args: &LockArgs) -> Result<Option<build::Needed>, Failure> {
+    let bake = |files| Bake::of(files, args.variables.clone(), args.allow.clone(), args.offline);
+    if !args.dir.is_dir() {
+        let name = args.dir.display().to_string();
+        return if project::is_bake_file(&args.dir)? { bake::needed(root, store, &bake(vec![name])).map(Some) } else { Ok(None) };
+    }
+    if !bake::any_in(&args.dir) {
+        return Ok(None);
+    }
+    // Their paths are relative to where bake is run.
+    let before = std::env::current_dir()?;
+    std::env::set_current_dir(&args.dir)?;
+    let needed = bake::needed(root, store, &bake(Vec::new()));
+    std::env::set_current_dir(before)?;
+    needed.map(Some)
+}
+
+/// Every image with a tag that the Dockerfiles, manifests and targets take from elsewhere, in full and sorted.
 fn references(root: &Path, args: &LockArgs) -> Result<Vec<String>, Failure> {
-    let (found, store) = (project::read(&args.dir, None)?, Store::open(root)?);
-    let mut references = Vec::new();
+    let store = Store::open(root)?;
+    let baked = baked(root, &store, args)?;
+    let mut found = match &baked {
+        Some(_) => project::read_any(&args.dir, None)?,
+        None => project::read(&args.dir, None)?,
+    };
+    let build::Needed { mut references, dockerfiles } = baked.unwrap_or_default();
+    // What a target says of its Dockerfile (arguments, contexts) decides what that takes.
+    found.dockerfiles.retain(|text| !std::fs::canonicalize(&text.path).is_ok_and(|path| dockerfiles.contains(&path)));
     for dockerfile in &found.dockerfiles {
         let mut sources = Sources::default();
         let id = sources.add(dockerfile.path.display().to_string(), dockerfile.text.as_str());
@@ -373,7 +405,7 @@ fn references(root: &Path, args: &LockArgs) -> Result<Vec<String>, Failure> {
 }
 
 /// The base images of a Dockerfile, and those that the triggers (ONBUILD) of bases in the store name.
-fn with_triggers(store: &Store, request: &Request, references: &mut Vec<String>) -> Result<(), Failure> {
+pub fn with_triggers(store: &Store, request: &Request, references: &mut Vec<String>) -> Result<(), Failure> {
     let mut known = BTreeMap::new();
     loop {
         let (needed, _) = strake_stages::base_references_with(request, &known);

@@ -69,6 +69,7 @@ pub fn run(parent: StepIndex, word: &str) -> Op {
         insecure: false,
         hostname: String::new(),
         ulimits: Vec::new(),
+            resources: strake_plan::Resources::default(),
     })
 }
 

@@ -105,6 +105,15 @@ fn is_free(environment: &BTreeMap<String, String>) -> bool {
 
 /// Refuses targets that reach farther than they may, with the flags that would allow it.
 pub fn check(resolved: &Resolved, args: &Bake, inputs: &Inputs) -> Result<(), Failure> {
+    check_for(resolved, args, inputs, false)
+}
+
+/// The same where nothing is built: only what is read counts.
+pub fn check_reads(resolved: &Resolved, args: &Bake, inputs: &Inputs) -> Result<(), Failure> {
+    check_for(resolved, args, inputs, true)
+}
+
+fn check_for(resolved: &Resolved, args: &Bake, inputs: &Inputs, reads_only: bool) -> Result<(), Failure> {
     let allowed = Allowed::parse(args)?;
     let free = is_free(&inputs.environment);
     let mut needed: Vec<(String, String)> = Vec::new();
@@ -117,6 +126,9 @@ pub fn check(resolved: &Resolved, args: &Bake, inputs: &Inputs) -> Result<(), Fa
         let within = |list: &[PathBuf], path: &Path| list.iter().any(|root| path.starts_with(root));
         for path in reads(target).iter().map(|path| place(path)).filter(|path| !free && !within(&allowed.read, path)) {
             need(format!("fs.read={}", path.display()));
+        }
+        if reads_only {
+            continue;
         }
         for path in writes(target).iter().map(|path| place(path)).filter(|path| !free && !within(&allowed.write, path)) {
             need(format!("fs.write={}", path.display()));

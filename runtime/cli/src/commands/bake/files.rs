@@ -28,8 +28,9 @@ const NAMES: [&str; 8] = [
 /// A bake file is not longer.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// Reads everything that decides what is built. The first word may be a repository that has the files; the words behind it are targets.
-pub fn inputs<'a>(root: &Path, args: &'a Bake) -> Result<(Inputs, &'a [String]), Failure> {
+/// Reads everything that decides what is built. The first word may be a repository that has the files; the words behind it are targets. The directory is that
+/// of the first file: its lock file, or one above, is theirs.
+pub fn inputs<'a>(root: &Path, args: &'a Bake) -> Result<(Inputs, &'a [String], PathBuf), Failure> {
     let is_repository = |word: &&String| GitReference::looks_like(word) && !(GitReference::is_path_too(word) && Path::new(word).exists());
     let repository = args.targets.first().filter(is_repository);
     let targets = &args.targets[usize::from(repository.is_some())..];
@@ -40,7 +41,7 @@ pub fn inputs<'a>(root: &Path, args: &'a Bake) -> Result<(Inputs, &'a [String]),
     let environment: BTreeMap<String, String> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     let variables = args.variables.iter().map(|word| variable(word)).collect::<Result<BTreeMap<_, _>, _>>()?;
-    let files = files(args, &environment, folder.as_deref())?;
+    let (files, dir) = files(args, &environment, folder.as_deref())?;
     let dotenv = match std::fs::read_to_string(".env") {
         Ok(text) => dotenv(&text, &environment).map_err(|why| Failure::text(format!(".env: {why}")))?,
         Err(_) => BTreeMap::new(),
@@ -56,7 +57,7 @@ pub fn inputs<'a>(root: &Path, args: &'a Bake) -> Result<(Inputs, &'a [String]),
             inputs.env_files.insert(name, text);
         }
     }
-    Ok((inputs, targets))
+    Ok((inputs, targets, dir))
 }
 
 /// Reads what compose files include, and what that includes.
@@ -89,8 +90,8 @@ fn variable(word: &str) -> Result<(String, String), Failure> {
     }
 }
 
-/// The files that `-f` names, or BUILDX_BAKE_FILE; else those of the usual names that are here. Of a repository, those in its folder.
-fn files(args: &Bake, environment: &BTreeMap<String, String>, folder: Option<&Path>) -> Result<Vec<File>, Failure> {
+/// The files that `-f` names, or BUILDX_BAKE_FILE; else those of the usual names that are here. Of a repository, those in its folder. And where the first is.
+fn files(args: &Bake, environment: &BTreeMap<String, String>, folder: Option<&Path>) -> Result<(Vec<File>, PathBuf), Failure> {
     let separator = environment.get("BUILDX_BAKE_PATH_SEPARATOR").filter(|text| !text.is_empty()).map_or(":", String::as_str);
     let words = |list: &String| list.split(separator).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     let named: Vec<String> = if args.files.is_empty() { environment.get("BUILDX_BAKE_FILE").map(words).unwrap_or_default() } else { args.files.clone() };
@@ -99,14 +100,23 @@ fn files(args: &Bake, environment: &BTreeMap<String, String>, folder: Option<&Pa
         (None, Some(folder)) if name != "-" => inside(folder, name),
         (None, _) => Ok(PathBuf::from(name)),
     };
+    let folder_of = |path: &Path| path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     if !named.is_empty() {
-        return named.iter().map(|name| read(name.strip_prefix("cwd://").unwrap_or(name), &place(name)?)).collect();
+        let files = named.iter().map(|name| read(name.strip_prefix("cwd://").unwrap_or(name), &place(name)?)).collect::<Result<_, _>>()?;
+        let first = named.iter().find(|name| *name != "-").map(|name| place(name)).transpose()?;
+        return Ok((files, first.map_or_else(|| PathBuf::from("."), |first| folder_of(&first))));
     }
     let found: Vec<&str> = NAMES.into_iter().filter(|name| folder.unwrap_or(Path::new("")).join(name).is_file()).collect();
     if found.is_empty() {
         return Err(Failure::text(format!("there is none of {} here: name a file with -f", NAMES.join(", "))));
     }
-    found.into_iter().map(|name| read(name, &place(name)?)).collect()
+    let files = found.into_iter().map(|name| read(name, &place(name)?)).collect::<Result<_, _>>()?;
+    Ok((files, folder.map_or_else(|| PathBuf::from("."), Path::to_owned)))
+}
+
+/// Whether a directory has a file that is found without being named.
+pub fn any_in(dir: &Path) -> bool {
+    NAMES.into_iter().any(|name| dir.join(name).is_file())
 }
 
 /// A file of a repository: its links do not lead out of it.

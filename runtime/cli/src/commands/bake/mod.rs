@@ -7,17 +7,20 @@ mod words;
 
 use std::path::Path;
 
-use strake_bake::{Resolved, attestation};
+use strake_bake::{Config, Resolved, attestation};
 use strake_source::{Diagnostic, Sources};
+use strake_store::Store;
 
-use crate::args::Bake;
-use crate::commands::build::{self, Part};
+use crate::args::{Bake, builder};
+use crate::commands::build::{self, Needed, Part};
 use crate::failure::Failure;
 use crate::output::say;
+pub use files::any_in;
 
 /// Reads, resolves, and prints, lists or builds.
 pub fn run(root: &Path, args: &Bake) -> Result<(), Failure> {
-    let (inputs, targets) = files::inputs(root, args)?;
+    builder(args.builder.as_deref())?;
+    let (inputs, targets, dir) = files::inputs(root, args)?;
     let mut sources = Sources::default();
     let (config, findings) = strake_bake::read(&mut sources, &inputs);
     build::report(&sources, &findings);
@@ -37,7 +40,34 @@ pub fn run(root: &Path, args: &Bake) -> Result<(), Failure> {
         return Ok(());
     }
     allow::check(&resolved, args, &inputs)?;
-    build(root, args, &resolved)
+    build::run_parts(root, &parts(args, &resolved, &dir)?, args.metadata_file.as_deref())
+}
+
+/// What all targets of the files take from elsewhere, whichever of them is built: for a lock file.
+pub fn needed(root: &Path, store: &Store, args: &Bake) -> Result<Needed, Failure> {
+    let (inputs, _, dir) = files::inputs(root, args)?;
+    let mut sources = Sources::default();
+    let (config, findings) = strake_bake::read(&mut sources, &inputs);
+    build::report(&sources, &findings);
+    let names: Vec<String> = config.targets.iter().map(|target| target.name.clone()).collect();
+    if findings.iter().any(Diagnostic::is_error) {
+        return Err(Failure::silent(1));
+    }
+    if names.is_empty() {
+        return Ok(Needed::default());
+    }
+    let (mut resolved, findings) = config.resolve(&names, &[], &inputs);
+    build::report(&sources, &findings);
+    if findings.iter().any(Diagnostic::is_error) {
+        return Err(Failure::silent(1));
+    }
+    resolved.targets.retain(|name, target| target.linked || !is_inherited(&config, name) || words::has_dockerfile(target));
+    allow::check_reads(&resolved, args, &inputs)?;
+    build::needed(store, &parts(args, &resolved, &dir)?)
+}
+
+fn is_inherited(config: &Config, name: &str) -> bool {
+    config.targets.iter().any(|target| target.inherits.iter().any(|parent| parent == name))
 }
 
 /// What the flags mean for all targets, behind what `--set` says.
@@ -54,13 +84,13 @@ fn settings(args: &Bake) -> Vec<String> {
     settings
 }
 
-fn build(root: &Path, args: &Bake, resolved: &Resolved) -> Result<(), Failure> {
+fn parts(args: &Bake, resolved: &Resolved, lock_dir: &Path) -> Result<Vec<Part>, Failure> {
     let mut parts = Vec::new();
     for target in resolved.in_order() {
-        let args = words::build(target, args)?;
+        let args = words::build(target, args, lock_dir)?;
         let links = target.links().map(|(name, other)| (name.to_owned(), other.to_owned())).collect();
         let has_output = !target.outputs.iter().flatten().any(|output| output.kind == "cacheonly");
         parts.push(Part { name: target.name.clone(), args, links, linked: target.linked, named: has_output });
     }
-    build::run_parts(root, &parts, args.metadata_file.as_deref())
+    Ok(parts)
 }

@@ -6,6 +6,7 @@ use clap::{CommandFactory, FromArgMatches};
 use strake_bake::{Agent, Entry, Secret, Target, is_remote};
 
 use crate::args::{Bake, Build, Cli};
+use crate::commands::build;
 use crate::failure::Failure;
 
 /// The words of one command line.
@@ -17,7 +18,7 @@ struct Words<'t> {
 }
 
 /// The arguments of `strake build` that build a target.
-pub fn build(target: &Target, bake: &Bake) -> Result<Build, Failure> {
+pub fn build(target: &Target, bake: &Bake, lock_dir: &Path) -> Result<Build, Failure> {
     let cli = Cli::command();
     let command = cli.find_subcommand("build").cloned().unwrap_or_default();
     let known = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
@@ -35,6 +36,7 @@ pub fn build(target: &Target, bake: &Bake) -> Result<Build, Failure> {
     let matches = command.no_binary_name(false).try_get_matches_from(&words.words).map_err(|error| words.refused(&error))?;
     let mut args = Build::from_arg_matches(&matches).map_err(|error| words.refused(&error))?;
     args.dockerfile_inline = target.dockerfile_inline.clone().map(|text| (format!("dockerfile-inline of {}", target.name), text));
+    args.lock_dir = Some(lock_dir.to_owned());
     args.progress = bake.progress;
     args.jobs = bake.jobs;
     Ok(args)
@@ -106,7 +108,9 @@ impl Words<'_> {
             (None, own) => own.clone(),
         };
         self.option("call", "call", call)?;
-        for (wanted, long) in [(self.target.pull, "--pull"), (self.target.no_cache, "--no-cache"), (Some(bake.offline), "--offline")] {
+        for (wanted, long) in
+            [(self.target.pull, "--pull"), (self.target.no_cache, "--no-cache"), (Some(bake.offline), "--offline"), (Some(bake.locked), "--locked")]
+        {
             if wanted == Some(true) {
                 self.words.push(long.to_owned());
             }
@@ -132,4 +136,15 @@ fn dockerfile(target: &Target) -> Option<String> {
     let path = Path::new(context).join(name);
     let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     (name != "Dockerfile" || path.exists()).then_some(shown)
+}
+
+/// Whether there is a Dockerfile: a target that others inherit from needs none.
+pub fn has_dockerfile(target: &Target) -> bool {
+    let (name, context) = (target.dockerfile.as_deref().unwrap_or("Dockerfile"), target.context.as_deref().unwrap_or("."));
+    let is_there = |name: &str| Path::new(context).join(name).exists();
+    target.dockerfile_inline.is_some()
+        || is_remote(context)
+        || name.strip_prefix("cwd://").is_some_and(|path| Path::new(path).exists())
+        || is_there(name)
+        || (name == "Dockerfile" && build::NAMES.into_iter().any(is_there))
 }

@@ -80,7 +80,8 @@ fn for_platform(request: &Request, platform: &Platform, dockerfile: &Dockerfile)
 /// The base images of each request by their keys; each is looked for once. Triggers of those that were found may name others.
 fn all_bases(store: &Store, requests: &[Request], dockerfile: &Dockerfile, args: &Build) -> Result<Vec<BTreeMap<String, BaseImage>>, Failure> {
     let unique = |base: &BaseReference| format!("{} {}", base.reference, base.platform);
-    let place = if args.context.is_dir() { args.context.as_path() } else { Path::new(".") };
+    let of_context = if args.context.is_dir() { args.context.as_path() } else { Path::new(".") };
+    let place = args.lock_dir.as_deref().unwrap_or(of_context);
     let sourcing = Sourcing::new(args.pull, args.offline, args.locked, place)?;
     let (mut found, mut asked): (BTreeMap<String, BaseImage>, BTreeSet<String>) = Default::default();
     let mut own: Vec<BTreeMap<String, BaseImage>> = vec![BTreeMap::new(); requests.len()];

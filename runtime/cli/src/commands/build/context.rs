@@ -20,7 +20,7 @@ use crate::commands::transfer::spool;
 use crate::failure::Failure;
 
 /// Names of a Dockerfile that nobody names, in the order in which they are tried.
-const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+pub const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 /// A Dockerfile is not longer.
 const MAX_TEXT_BYTES: u64 = 8 << 20;
 

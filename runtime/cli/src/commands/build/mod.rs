@@ -45,9 +45,10 @@ use attest::Attest;
 use call::Call;
 pub use compile::bases;
 use compile::{compile, compile_as};
+pub use context::NAMES;
 use context::{MainContext, NamedContexts};
 use output::Written;
-pub use parts::{Part, repository, run as run_parts};
+pub use parts::{Needed, Part, needed, repository, run as run_parts};
 use product::{Facts, Product, Wishes};
 
 /// The name of the main context in a plan.
@@ -57,6 +58,7 @@ const OUTPUT_LINES: usize = 24;
 
 /// Builds an image.
 pub fn run(root: &Path, args: &Build) -> Result<(), Failure> {
+    args.foreign.refuse()?;
     need_root("strake build")?;
     let call = Call::parse(args.call.as_deref(), args.check)?;
     let outputs = output::outputs(args)?;

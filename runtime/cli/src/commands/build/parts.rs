@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use strake_build::{BuildOptions, BuiltImage};
 use strake_plan::{BuildPlan, Context, Image, StepIndex};
 use strake_source::{Diagnostic, Sources};
-use strake_stages::context_key;
+use strake_stages::{Request, context_key};
 use strake_store::Store;
 
 use super::call::{self, Call};
@@ -17,6 +17,7 @@ use super::private::Private;
 use super::remote::Fetcher;
 use super::{Dockerfile, cache, context, product, secret};
 use crate::args::{Build, Progress};
+use crate::commands::lock::with_triggers;
 use crate::commands::serve::need_root;
 use crate::failure::Failure;
 use crate::output::say;
@@ -45,6 +46,7 @@ struct Read<'o> {
 
 /// Builds all parts, or does with them what their `--call` says.
 pub fn run(root: &Path, parts: &[Part], metadata_file: Option<&Path>) -> Result<(), Failure> {
+    parts.iter().try_for_each(|part| named(part, part.args.foreign.refuse()))?;
     need_root("strake bake")?;
     let calls = parts.iter().map(|part| named(part, Call::parse(part.args.call.as_deref(), part.args.check))).collect::<Result<Vec<_>, _>>()?;
     let outputs = parts.iter().map(|part| named(part, output::outputs(&part.args))).collect::<Result<Vec<_>, _>>()?;
@@ -125,6 +127,40 @@ fn read_all<'o>(
         reads.push(Read { dockerfile, fetcher, images });
     }
     if failed { Err(Failure::silent(1)) } else { Ok(reads) }
+}
+
+/// What parts take from elsewhere.
+#[derive(Debug, Default)]
+pub struct Needed {
+    /// Base images, in full.
+    pub references: Vec<String>,
+    /// Dockerfiles of this machine that they are made from, without links in their paths.
+    pub dockerfiles: Vec<PathBuf>,
+}
+
+/// What all parts take from elsewhere, those of every platform and those that triggers of bases in the store name.
+pub fn needed(store: &Store, parts: &[Part]) -> Result<Needed, Failure> {
+    let (mut needed, mut told) = (Needed::default(), Vec::new());
+    for part in parts {
+        // Steps need secrets; what is only read needs them for private repositories at most, and then says so.
+        let (secrets, ssh) = (secret::secrets(&part.args.secrets).unwrap_or_default(), secret::agents(&part.args.ssh).unwrap_or_default());
+        let fetcher = Fetcher::new(store, part.args.offline, &secrets, ssh.get("default").map(|agent| agent.path.clone()));
+        let mut dockerfile = named(part, super::read(store, &part.args, &fetcher))?;
+        if dockerfile.diagnostics.iter().any(Diagnostic::is_error) {
+            tell(&dockerfile, &dockerfile.diagnostics, &mut told);
+            return Err(Failure::silent(1));
+        }
+        if part.args.dockerfile_inline.is_none() && part.args.context.is_dir() {
+            needed.dockerfiles.extend(std::fs::canonicalize(&dockerfile.request.file_name));
+        }
+        dockerfile.request.named_builds = part.links.iter().map(|(name, _)| (context_key(name), Vec::new())).collect();
+        for platform in &dockerfile.platforms {
+            let mut own = Vec::new();
+            with_triggers(store, &Request { platform: platform.clone(), ..dockerfile.request.clone() }, &mut own)?;
+            needed.references.extend(own.into_iter().filter(|reference| !dockerfile.layouts.contains_key(reference)));
+        }
+    }
+    Ok(needed)
 }
 
 /// The files of a repository.

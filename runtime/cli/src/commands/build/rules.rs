@@ -1,11 +1,14 @@
 //! `--allow`, `--ulimit` and `--cgroup-parent`: what RUNs may do and use.
 
 use rustix::process::{Resource, getrlimit};
-use strake_plan::Ulimit;
-use strake_stages::Rules;
+use strake_plan::{Resources, Ulimit};
+use strake_stages::{Rules, memory_bytes};
 
 use crate::args::Build;
 use crate::failure::Failure;
+
+/// The period over which processor time is counted, in microseconds, when nobody says another one.
+const PERIOD_US: u64 = 100_000;
 
 /// Limits by the names that Docker gives them.
 const LIMITS: [(&str, Resource); 16] = [
@@ -46,6 +49,7 @@ pub fn rules(args: &Build) -> Result<Rules, Failure> {
         rules.ulimits.push(limit);
     }
     rules.ulimits.sort_by(|a, b| a.name.cmp(&b.name));
+    rules.resources = resources(&args.resources).map_err(|wrong| Failure::text(wrong).with_code(2))?;
     Ok(rules)
 }
 
@@ -72,6 +76,40 @@ fn ulimit(word: &str) -> Result<Ulimit, String> {
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
+/// `NAME=VALUE`, as Docker names them; the last of a name is meant.
+fn resources(words: &[String]) -> Result<Resources, String> {
+    let (mut found, mut quota, mut period, mut swap) = (Resources::default(), None, None, None);
+    for word in words {
+        let wrong = |why: &str| format!("--resource {word}: {why}");
+        let (name, value) = word.split_once('=').ok_or_else(|| wrong("expected NAME=VALUE"))?;
+        let bytes = || memory_bytes(value).filter(|bytes| *bytes > 0).ok_or_else(|| wrong("expected bytes with an optional suffix such as k, m or g"));
+        let number = || value.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(|| wrong("expected a whole number above 0"));
+        match name {
+            "memory" => found.memory_bytes = Some(bytes()?),
+            "memory-swap" => swap = Some((bytes()?, word)),
+            "cpu-quota" => quota = Some(number()?),
+            "cpu-period" => period = Some(number()?),
+            // 1,024 shares are one processor's.
+            "cpu-shares" => found.cpu_weight_milli = Some(number()?.saturating_mul(1000).div_ceil(1024)),
+            "cpuset-cpus" | "cpuset-mems" => {
+                return Err(wrong("RUNs are not bound to processors: limit their time with cpu-quota, or bind strake itself with taskset"));
+            }
+            _ => return Err(wrong("expected memory, cpu-quota, cpu-period or cpu-shares")),
+        }
+    }
+    if let Some((total, word)) = swap
+        && found.memory_bytes != Some(total)
+    {
+        return Err(format!("--resource {word}: a RUN with a limit gets no swap on top of it: leave memory-swap out, or give it the value of memory"));
+    }
+    match (quota, period) {
+        (Some(quota), period) => found.cpu_milli = Some(quota.saturating_mul(1000).div_ceil(period.unwrap_or(PERIOD_US))),
+        (None, Some(_)) => return Err("--resource cpu-period: without cpu-quota it limits nothing".to_owned()),
+        (None, None) => {}
+    }
+    Ok(found)
+}
+
 /// The cgroup below which those of RUNs are made; `None` is strake's own.
 pub fn cgroup_parent(args: &Build) -> Result<Option<String>, Failure> {
     let Some(written) = &args.cgroup_parent else { return Ok(None) };
@@ -85,7 +123,7 @@ pub fn cgroup_parent(args: &Build) -> Result<Option<String>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::ulimit;
+    use super::{Resources, resources, ulimit};
 
     #[test]
     fn limits_are_read_or_refused() {
@@ -100,6 +138,26 @@ mod tests {
             ("core=-1:5", "above"),
         ] {
             assert!(ulimit(word).unwrap_err().contains(said), "{word}");
+        }
+    }
+
+    #[test]
+    fn resources_are_read_or_refused() {
+        let read = |words: &[&str]| resources(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let all = Resources { memory_bytes: Some(512 << 20), cpu_milli: Some(500), cpu_weight_milli: Some(500) };
+        assert_eq!(read(&["memory=1g", "memory=512m", "cpu-quota=25000", "cpu-period=50000", "cpu-shares=512", "memory-swap=512m"]), Ok(all));
+        assert_eq!(read(&["cpu-quota=150000"]).expect("read").cpu_milli, Some(1500));
+        assert_eq!(read(&[]), Ok(Resources::default()));
+        for (word, said) in [
+            ("memory", "expected NAME=VALUE"),
+            ("memory=0", "expected bytes"),
+            ("cpu-quota=x", "whole number"),
+            ("memory-swap=1g", "no swap on top"),
+            ("cpu-period=1000", "limits nothing"),
+            ("cpuset-cpus=0", "not bound to processors"),
+            ("gpu=1", "expected memory, cpu-quota"),
+        ] {
+            assert!(read(&[word]).expect_err(word).contains(said), "{word}");
         }
     }
 }
