@@ -1,7 +1,5 @@
 //! Findings of one object, with their places in its file.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 use strake_kinds::apply::{self, ApplyError};
 use strake_kinds::decode::{self, FieldError, Problem};
@@ -11,6 +9,7 @@ use strake_kinds::validate::{self, Invalid, Reason};
 use strake_source::{Diagnostic, Sources};
 
 use crate::Manifest;
+use crate::documents::Found;
 
 /// Strict decoding first; what decodes is defaulted and validated, and must have keys that server-side apply can tell apart.
 pub(crate) fn check(manifest: &Manifest, sources: &Sources) -> Vec<Diagnostic> {
@@ -41,19 +40,17 @@ pub(crate) fn check(manifest: &Manifest, sources: &Sources) -> Vec<Diagnostic> {
 }
 
 /// A custom resource by its schema: what a server that has its definition would refuse. Rules that only the server can evaluate are said once for a kind.
-pub(crate) fn custom(manifest: &Manifest, schema: &Value, sources: &Sources, told: &mut HashSet<(&'static str, String)>) -> Vec<Diagnostic> {
+pub(crate) fn custom(manifest: &Manifest, schema: &Value, sources: &Sources) -> Vec<Found> {
     let found = structural::check(&manifest.value, schema);
-    let mut findings: Vec<Diagnostic> = found.fields.iter().map(|error| field(manifest, error, sources)).collect();
+    let mut findings: Vec<Found> = found.fields.iter().map(|error| field(manifest, error, sources).into()).collect();
     let named = |error: &&Invalid| error.path.pointer() != "/metadata/name" || !manifest.id.name.is_empty();
     let general = validate::object(&manifest.value, manifest.kind);
-    findings.extend(general.iter().filter(named).chain(&found.invalid).map(|error| refused(manifest, error)));
+    findings.extend(general.iter().filter(named).chain(&found.invalid).map(|error| Found::from(refused(manifest, error))));
     // A rule often fails for what is missing, which is told already.
     for left in found.left.iter().filter(|_| found.fields.is_empty()) {
-        if told.insert((manifest.kind.kind, left.rule.clone())) {
-            let message = format!("a rule of {} is left to the server: {}", manifest.kind.kind, left.why);
-            let finding = Diagnostic::warning("server-rule", message).at(manifest.span(&left.path.pointer()));
-            findings.push(finding.help(format!("the rule: {}", left.rule)));
-        }
+        let message = format!("a rule of {} is left to the server: {}", manifest.kind.kind, left.why);
+        let finding = Diagnostic::warning("server-rule", message).at(manifest.span(&left.path.pointer())).help(format!("the rule: {}", left.rule));
+        findings.push(Found { finding, rule: Some((manifest.kind.kind, left.rule.clone())) });
     }
     findings
 }

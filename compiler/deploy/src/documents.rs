@@ -1,8 +1,8 @@
 //! Files to objects.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
 
+use rayon::prelude::*;
 use serde_json::Value;
 use strake_kinds::KindInfo;
 use strake_kinds::structural::Definition;
@@ -15,28 +15,40 @@ use crate::manifest::{Manifest, Options};
 use crate::values;
 
 /// Reads all objects of the files, in the order of files and documents, then those that an overlay made. An object with errors is returned too, marked as not
-/// sound, so that what refers to it is not reported as well.
+/// sound, so that what refers to it is not reported as well. Files, and then objects, are looked at on all cores; what comes out is in their order.
 pub fn read(sources: &Sources, files: &[FileId], made: Vec<Node>, options: &Options) -> (Vec<Manifest>, Vec<Diagnostic>) {
-    let mut reader = Reader { definitions: Rc::from([]), left: HashSet::new(), sources, options, manifests: Vec::new(), diagnostics: Vec::new() };
+    let mut diagnostics = Vec::new();
     let mut nodes = Vec::new();
-    for file in files {
-        let (documents, diagnostics) = strake_yaml::parse_file(sources, *file);
-        reader.diagnostics.extend(diagnostics);
+    let parsed: Vec<_> = files.par_iter().map(|file| strake_yaml::parse_file(sources, *file)).collect();
+    for (documents, findings) in parsed {
+        diagnostics.extend(findings);
         nodes.extend(documents.into_iter().map(|document| document.root));
     }
     nodes.extend(made);
     if let Some(values) = &options.values {
         let mut used = BTreeSet::new();
-        nodes.iter_mut().for_each(|node| values::substitute(sources, node, values, &mut used, &mut reader.diagnostics));
+        nodes.iter_mut().for_each(|node| values::substitute(sources, node, values, &mut used, &mut diagnostics));
         for (name, value) in values.iter().filter(|(name, _)| !used.contains(*name)) {
-            reader.diagnostics.push(Diagnostic::note("unused-value", format!("no manifest uses the value `{name}`")).at(value.span));
+            diagnostics.push(Diagnostic::note("unused-value", format!("no manifest uses the value `{name}`")).at(value.span));
         }
     }
     // What is among the inputs is what will be; what the cluster has may be older.
-    reader.definitions = nodes.iter().filter_map(definition).chain(options.definitions.iter().cloned()).collect();
-    nodes.into_iter().for_each(|node| reader.object(node));
-    reader.duplicates();
-    (reader.manifests, reader.diagnostics)
+    let definitions: Vec<Definition> = nodes.iter().filter_map(definition).chain(options.definitions.iter().cloned()).collect();
+    let one = |node: Node| {
+        let mut reader = Reader { definitions: &definitions, sources, options, manifests: Vec::new(), findings: Vec::new() };
+        reader.object(node);
+        (reader.manifests, reader.findings)
+    };
+    let looked: Vec<(Vec<Manifest>, Vec<Found>)> = nodes.into_par_iter().map(one).collect();
+    let mut manifests = Vec::with_capacity(looked.len());
+    // A rule that is the server's is told once for a kind.
+    let mut told = HashSet::new();
+    for (more, findings) in looked {
+        manifests.extend(more);
+        diagnostics.extend(findings.into_iter().filter(|found| found.rule.as_ref().is_none_or(|rule| told.insert(rule.clone()))).map(|found| found.finding));
+    }
+    duplicates(&manifests, &mut diagnostics);
+    (manifests, diagnostics)
 }
 
 /// Versions that Kubernetes no longer serves, and what took their place.
@@ -100,21 +112,36 @@ fn definition(node: &Node) -> Option<Definition> {
     is_one.then(|| Definition::of(&node.to_json())).flatten()
 }
 
+/// A finding; one about a rule that is left to the server has the kind and the rule with it.
+pub(crate) struct Found {
+    pub finding: Diagnostic,
+    pub rule: Option<(&'static str, String)>,
+}
+
+impl From<Diagnostic> for Found {
+    fn from(finding: Diagnostic) -> Found {
+        Found { finding, rule: None }
+    }
+}
+
+/// Looks at one document; a list has several objects.
 struct Reader<'a> {
-    definitions: Rc<[Definition]>,
-    /// Kinds with the rules of theirs that have been said to be the server's.
-    left: HashSet<(&'static str, String)>,
+    definitions: &'a [Definition],
     sources: &'a Sources,
     options: &'a Options,
     manifests: Vec<Manifest>,
-    diagnostics: Vec<Diagnostic>,
+    findings: Vec<Found>,
 }
 
 impl Reader<'_> {
+    fn tell(&mut self, finding: Diagnostic) {
+        self.findings.push(finding.into());
+    }
+
     fn object(&mut self, node: Node) {
         if !matches!(node.kind, Kind::Mapping(_)) {
             let found = node.kind_name();
-            return self.diagnostics.push(Diagnostic::error("not-an-object", format!("found {found}, expected a Kubernetes object")).at(node.span));
+            return self.tell(Diagnostic::error("not-an-object", format!("found {found}, expected a Kubernetes object")).at(node.span));
         }
         let text = |name: &str| node.get(name).and_then(Node::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
         let (api_version, kind) = match (text("apiVersion"), text("kind")) {
@@ -133,7 +160,7 @@ impl Reader<'_> {
                 let supported: BTreeSet<&str> = strake_kinds::table().iter().filter(|kind| kind.supported).map(|kind| kind.kind).collect();
                 let help = format!("it runs: {}", supported.into_iter().collect::<Vec<_>>().join(", "));
                 let finding = Diagnostic::error("unsupported-kind", message).at(self.place(&node, "kind")).label("known, but nothing here runs it");
-                self.diagnostics.push(finding.help("for another cluster, name it: --context NAME").help(help));
+                self.tell(finding.help("for another cluster, name it: --context NAME").help(help));
                 // What else is wrong with it is told in the same run.
                 self.known(node, info, None);
                 self.manifests.iter_mut().last().into_iter().for_each(|manifest| manifest.sound = false);
@@ -147,23 +174,22 @@ impl Reader<'_> {
         let message = "this is not a Kubernetes object: it has neither apiVersion nor kind; it is left out";
         let json = self.sources.get(node.span.file).name.ends_with(".json");
         let finding = if json { Diagnostic::note("not-an-object", message) } else { Diagnostic::warning("not-an-object", message) };
-        self.diagnostics.push(finding.at(first_line(node)));
+        self.tell(finding.at(first_line(node)));
     }
 
     fn lacks(&mut self, node: &Node, field: &str) {
-        self.diagnostics.push(Diagnostic::error("missing-field", format!("the object has no `{field}`")).at(first_line(node)));
+        self.tell(Diagnostic::error("missing-field", format!("the object has no `{field}`")).at(first_line(node)));
     }
 
     /// A kind that is not Kubernetes' own: of a custom resource whose definition is among the inputs, or a mistake, or of one that the cluster knows.
     fn unknown(&mut self, node: Node, api_version: &str, kind: &str) {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let definitions = Rc::clone(&self.definitions);
-        if let Some(defined) = definitions.iter().find(|defined| defined.group == group && defined.kind == kind) {
+        if let Some(defined) = self.definitions.iter().find(|defined| defined.group == group && defined.kind == kind) {
             let Some(known) = defined.version(version).filter(|version| version.served) else {
                 let message = format!("{kind} has no version `{version}`");
                 let finding = Diagnostic::error("unknown-kind", message).at(self.place(&node, "apiVersion"));
                 let served: Vec<&str> = defined.versions.iter().filter(|version| version.served).map(|version| version.name.as_str()).collect();
-                return self.diagnostics.push(finding.help(format!("versions of its definition: {}", served.join(", "))));
+                return self.tell(finding.help(format!("versions of its definition: {}", served.join(", "))));
             };
             let info = strake_kinds::custom(group, version, kind, &defined.plural, defined.namespaced);
             return self.custom(node, info, known.schema.as_ref());
@@ -173,7 +199,7 @@ impl Reader<'_> {
         let own = !group.contains('.') || group.ends_with(".k8s.io");
         if self.options.foreign && !own {
             let message = format!("{kind} ({api_version}) is defined by nothing here: its fields are not checked");
-            self.diagnostics.push(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
+            self.tell(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
             let info = strake_kinds::custom(group, version, kind, &plural(kind), true);
             return self.known(node, info, None);
         }
@@ -189,18 +215,18 @@ impl Reader<'_> {
         } else {
             finding = finding.help("strake's own cluster serves no custom resources yet; for another cluster, name it: --context NAME");
         }
-        self.diagnostics.push(finding);
+        self.tell(finding);
     }
 
     fn custom(&mut self, node: Node, info: &'static KindInfo, schema: Option<&Value>) {
         if !self.options.foreign {
             let message = format!("strake's own cluster serves no custom resources yet, such as {}", info.kind);
             let finding = Diagnostic::error("unsupported-kind", message).at(self.place(&node, "kind"));
-            self.diagnostics.push(finding.help("for another cluster, name it: --context NAME"));
+            self.tell(finding.help("for another cluster, name it: --context NAME"));
         }
         if schema.is_none() {
             let message = format!("the definition of {} has no schema here: its fields are not checked", info.kind);
-            self.diagnostics.push(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
+            self.tell(Diagnostic::warning("custom-resource", message).at(self.place(&node, "kind")));
         }
         self.known(node, info, schema);
     }
@@ -225,27 +251,27 @@ impl Reader<'_> {
             name: text("/metadata/name"),
         };
         let mut manifest = Manifest { id, kind, value, node, sound: true };
-        let mut findings = check::check(&manifest, self.sources);
+        let mut findings: Vec<Found> = check::check(&manifest, self.sources).into_iter().map(Found::from).collect();
         if let Some(schema) = schema {
-            findings.extend(check::custom(&manifest, schema, self.sources, &mut self.left));
+            findings.extend(check::custom(&manifest, schema, self.sources));
         }
-        manifest.sound = !findings.iter().any(Diagnostic::is_error);
-        self.diagnostics.extend(findings);
+        manifest.sound = !findings.iter().any(|found| found.finding.is_error());
+        self.findings.extend(findings);
         self.manifests.push(manifest);
     }
+}
 
-    fn duplicates(&mut self) {
-        let mut first: HashMap<(&str, &str, &str, &str), &Manifest> = HashMap::new();
-        for manifest in self.manifests.iter().filter(|manifest| !manifest.id.name.is_empty()) {
-            let id = &manifest.id;
-            let key = (id.group.as_str(), id.kind.as_str(), id.namespace.as_str(), id.name.as_str());
-            if let Some(other) = first.get(&key) {
-                let message = format!("{id} is there twice");
-                let (here, there) = (manifest.span("/metadata/name"), other.span("/metadata/name"));
-                self.diagnostics.push(Diagnostic::error("duplicate-object", message).at(here).label("again here").related(there, "first here"));
-            } else {
-                first.insert(key, manifest);
-            }
+fn duplicates(manifests: &[Manifest], diagnostics: &mut Vec<Diagnostic>) {
+    let mut first: HashMap<(&str, &str, &str, &str), &Manifest> = HashMap::new();
+    for manifest in manifests.iter().filter(|manifest| !manifest.id.name.is_empty()) {
+        let id = &manifest.id;
+        let key = (id.group.as_str(), id.kind.as_str(), id.namespace.as_str(), id.name.as_str());
+        if let Some(other) = first.get(&key) {
+            let message = format!("{id} is there twice");
+            let (here, there) = (manifest.span("/metadata/name"), other.span("/metadata/name"));
+            diagnostics.push(Diagnostic::error("duplicate-object", message).at(here).label("again here").related(there, "first here"));
+        } else {
+            first.insert(key, manifest);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -27,7 +28,7 @@ pub(crate) struct Configuration<'a> {
 impl<'a> Configuration<'a> {
     /// Of those objects that pods of the set use, and whose changes concern them.
     pub(crate) fn of(manifests: &'a [Manifest]) -> Configuration<'a> {
-        let used: BTreeSet<(&str, &str, String)> = manifests.iter().filter(|manifest| is_workload(manifest)).flat_map(uses).collect();
+        let used: BTreeSet<(&str, &str, String)> = manifests.par_iter().filter(|manifest| is_workload(manifest)).flat_map_iter(uses).collect();
         let digest = |manifest: &'a Manifest| {
             let kind = match (manifest.kind.group, manifest.kind.kind) {
                 ("", "ConfigMap") => "ConfigMap",
@@ -38,7 +39,8 @@ impl<'a> Configuration<'a> {
             let concerned = used.contains(&(kind, namespace, name.to_owned())) && !is_fixed(manifest);
             concerned.then(|| ((kind, namespace, name), content(manifest, kind)))
         };
-        Configuration { digests: manifests.iter().filter_map(digest).collect() }
+        // The rounds over Secrets are work for all cores.
+        Configuration { digests: manifests.par_iter().filter_map(digest).collect() }
     }
 
     /// The object, with a checksum where its pods use configuration of the set.

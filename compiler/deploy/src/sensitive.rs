@@ -5,12 +5,11 @@ use strake_yaml::{Kind, Node};
 
 use crate::manifest::Manifest;
 
-/// JSON pointers of the fields that are secret: those that stand encrypted in a file, and texts that have such a value in them.
+/// JSON pointers of the fields that are secret: those that stand encrypted in a file, and texts that have such a value in them. Nothing where no file is encrypted,
+/// which is for the caller to find out, once for all objects.
 pub(crate) fn pointers(sources: &Sources, manifest: &Manifest) -> Vec<String> {
     let mut found = Vec::new();
-    if sources.secrets().next().is_some() {
-        collect(sources, &manifest.node, &mut String::new(), &mut found);
-    }
+    collect(sources, &manifest.node, &mut String::new(), &mut found);
     found
 }
 

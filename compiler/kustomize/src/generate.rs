@@ -163,7 +163,7 @@ fn unquoted(value: &str) -> &str {
 /// Adds what was made, or joins it to what is there, as `behavior` says.
 fn place(work: &mut Work<'_>, entry: &Node, made: Resource, resources: &mut Vec<Resource>) {
     let id = made.id();
-    let found = resources.iter().position(|other| other.ids().iter().any(|other| other.same(&id)));
+    let found = resources.iter().position(|other| other.was(&id));
     match (text_at(entry, &["behavior"]), found) {
         ("" | "create" | "unspecified", None) => resources.push(made),
         ("" | "create" | "unspecified", Some(at)) => {

@@ -23,7 +23,7 @@ mod tree;
 mod want;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, hash_map};
 
 use strake_source::{Diagnostic, Sources, Span};
 use strake_yaml::{Kind, Node};
@@ -106,8 +106,14 @@ fn open(work: &mut Work<'_>, file: &str, named: Option<Span>) -> Option<Layer> {
 
 /// Runs one layer; `path` is the files that led to it.
 fn run(work: &mut Work<'_>, layer: &Layer, resources: &mut Vec<Resource>, path: &[String]) {
-    for name in layer.resources() {
-        accumulate(work, layer, name, resources, path);
+    let mut known: Known = HashMap::new();
+    for (at, resource) in resources.iter().enumerate() {
+        known.entry(resource.id().key()).or_insert(at);
+    }
+    let names: Vec<&Node> = layer.resources().collect();
+    for (at, name) in names.iter().enumerate() {
+        work.parse_ahead(layer, &names[at..]);
+        accumulate(work, layer, name, (resources, &mut known), path);
     }
     generate::generate(work, layer, resources);
     for name in layer.items("components") {
@@ -127,8 +133,11 @@ fn run(work: &mut Work<'_>, layer: &Layer, resources: &mut Vec<Resource>, path: 
     replace::apply(work, layer, resources);
 }
 
+/// The places of resources, by what makes two the same.
+type Known = HashMap<[String; 5], usize>;
+
 /// A file of objects, or a layer below.
-fn accumulate(work: &mut Work<'_>, layer: &Layer, name: &Node, resources: &mut Vec<Resource>, path: &[String]) {
+fn accumulate(work: &mut Work<'_>, layer: &Layer, name: &Node, (resources, known): (&mut Vec<Resource>, &mut Known), path: &[String]) {
     let Some(words) = name.as_str() else { return };
     if is_remote(words) {
         let finding = Diagnostic::error("kustomize-unsupported", format!("`{words}` lies elsewhere, and strake fetches no bases")).at(name.span);
@@ -152,11 +161,15 @@ fn accumulate(work: &mut Work<'_>, layer: &Layer, name: &Node, resources: &mut V
     }
     for resource in found {
         let id = resource.id();
-        if let Some(other) = resources.iter().find(|other| other.id().same(&id)) {
-            let finding = Diagnostic::error("kustomize-conflict", format!("{id} is there twice")).at(resource.span());
-            work.diagnostics.push(finding.related(other.span(), "first here").related(name.span, "since this is listed too"));
-        } else {
-            resources.push(resource);
+        match known.entry(id.key()) {
+            hash_map::Entry::Occupied(other) => {
+                let finding = Diagnostic::error("kustomize-conflict", format!("{id} is there twice")).at(resource.span());
+                work.diagnostics.push(finding.related(resources[*other.get()].span(), "first here").related(name.span, "since this is listed too"));
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(resources.len());
+                resources.push(resource);
+            }
         }
     }
 }

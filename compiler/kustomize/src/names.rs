@@ -1,5 +1,7 @@
 //! `namespace`, `namePrefix` and `nameSuffix`.
 
+use std::collections::{HashMap, hash_map};
+
 use strake_source::{Diagnostic, Span};
 use strake_yaml::Node;
 
@@ -43,11 +45,17 @@ fn subjects(node: &mut Node, namespace: &Node) {
 
 /// Two objects may have become one.
 pub(crate) fn conflicts(work: &mut Work<'_>, resources: &[Resource], cause: Span) {
-    for (at, resource) in resources.iter().enumerate() {
+    let mut known: HashMap<[String; 5], &Resource> = HashMap::new();
+    for resource in resources {
         let id = resource.id();
-        if let Some(other) = resources[..at].iter().find(|other| other.id().same(&id)) {
-            let finding = Diagnostic::error("kustomize-conflict", format!("two objects are called {id}")).at(resource.span());
-            work.diagnostics.push(finding.related(other.span(), "the other one").related(cause, "since this change"));
+        match known.entry(id.key()) {
+            hash_map::Entry::Occupied(other) => {
+                let finding = Diagnostic::error("kustomize-conflict", format!("two objects are called {id}")).at(resource.span());
+                work.diagnostics.push(finding.related(other.get().span(), "the other one").related(cause, "since this change"));
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(resource);
+            }
         }
     }
 }

@@ -140,7 +140,7 @@ fn aimed_by_itself(work: &mut Work<'_>, patch: &Node, resources: &mut Vec<Resour
         let message = "a patch without a `target` names its object: it needs apiVersion, kind and metadata.name";
         return work.error("kustomize-patch", message, patch.span);
     }
-    let found: Vec<usize> = (0..resources.len()).filter(|at| resources[*at].ids().iter().any(|other| other.same(&id))).collect();
+    let found: Vec<usize> = (0..resources.len()).filter(|at| resources[*at].was(&id)).collect();
     if found.is_empty() {
         let span = patch.span_at("/metadata/name").unwrap_or(patch.span);
         let names: Vec<String> = resources.iter().map(|resource| resource.id()).filter(|other| other.kind == id.kind).map(|other| other.name).collect();

@@ -1,5 +1,7 @@
 //! Names that objects call each other by follow when a name changes.
 
+use std::collections::HashMap;
+
 use strake_source::{Diagnostic, Span};
 use strake_yaml::{Kind, Node};
 
@@ -122,6 +124,16 @@ pub(crate) fn follow(work: &mut Work<'_>, resources: &mut [Resource]) {
             span: resource.span(),
         })
         .collect();
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, one) in called.iter().enumerate() {
+        for id in &one.ids {
+            let places = by_name.entry(id.name.as_str()).or_default();
+            if places.last() != Some(&at) {
+                places.push(at);
+            }
+        }
+    }
+    let named = |name: &str| by_name.get(name).into_iter().flatten().map(|at| &called[*at]).collect();
     let table = table();
     for (at, resource) in resources.iter_mut().enumerate() {
         let own = &called[at];
@@ -134,13 +146,16 @@ pub(crate) fn follow(work: &mut Work<'_>, resources: &mut [Resource]) {
         };
         for reference in table.iter().filter(fits) {
             let mut findings = Vec::new();
-            visit(&mut resource.node, &reference.path, None, &mut |node| rename(node, reference, own, &called, &mut findings));
+            visit(&mut resource.node, &reference.path, None, &mut |node| rename(node, reference, own, &named, &mut findings));
             work.diagnostics.append(&mut findings);
         }
     }
 }
 
-fn rename(node: &mut Node, reference: &Reference, own: &Called, called: &[Called], findings: &mut Vec<Diagnostic>) {
+/// Those that are or were called like this, in the order of resources.
+type Named<'a> = &'a dyn Fn(&str) -> Vec<&'a Called>;
+
+fn rename(node: &mut Node, reference: &Reference, own: &Called, called: Named<'_>, findings: &mut Vec<Diagnostic>) {
     match &node.kind {
         Kind::String(name) => {
             if let Some(found) = select(name, None, reference, own, called, node.span, findings)
@@ -170,7 +185,7 @@ fn select<'a>(
     namespace: Option<&str>,
     reference: &Reference,
     own: &Called,
-    called: &'a [Called],
+    called: Named<'a>,
     place: Span,
     findings: &mut Vec<Diagnostic>,
 ) -> Option<&'a Called> {
@@ -183,7 +198,7 @@ fn select<'a>(
             free || own.now.effective_namespace() == other.now.effective_namespace()
         }
     };
-    let mut found: Vec<&Called> = called.iter().filter(named).filter(near).collect();
+    let mut found: Vec<&Called> = called(name).into_iter().filter(named).filter(near).collect();
     let alike = |mine: &[String], theirs: &[String], empty: bool| mine == theirs || (empty && (mine.is_empty() || theirs.is_empty()));
     for empty in [true, false] {
         if found.len() > 1 {

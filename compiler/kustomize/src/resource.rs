@@ -56,6 +56,11 @@ impl Id {
         }
     }
 
+    /// What two objects have in common that are the same: see [`Id::same`].
+    pub(crate) fn key(&self) -> [String; 5] {
+        [&self.group, &self.version, &self.kind, &self.name, self.effective_namespace()].map(str::to_owned)
+    }
+
     /// The same object: group, version, kind, name and effective namespace.
     pub(crate) fn same(&self, other: &Id) -> bool {
         (&self.group, &self.version, &self.kind, &self.name) == (&other.group, &other.version, &other.kind, &other.name)
@@ -101,6 +106,13 @@ impl Resource {
         let mut ids = self.before.clone();
         ids.push(self.id());
         ids
+    }
+
+    /// Whether it is or was called like this.
+    pub(crate) fn was(&self, id: &Id) -> bool {
+        // Nothing is copied of the many that have another name.
+        let is = || text_at(&self.node, &["metadata", "name"]) == id.name && text_at(&self.node, &["kind"]) == id.kind && self.id().same(id);
+        self.before.iter().any(|other| other.same(id)) || is()
     }
 
     /// Remembers the present name; to be called before it changes.

@@ -1,13 +1,14 @@
 //! What a run carries along: the files, the findings, and what replaced what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use rayon::prelude::*;
 use strake_source::{Diagnostic, FileId, Sources, Span};
-use strake_yaml::Node;
+use strake_yaml::{Document, Node};
 
 use crate::layer::Layer;
 use crate::merge::Replaced;
-use crate::tree::{Tree, inside, join};
+use crate::tree::{Entry, Tree, inside, join};
 
 pub(crate) struct Work<'a> {
     pub(crate) tree: &'a Tree,
@@ -15,11 +16,15 @@ pub(crate) struct Work<'a> {
     pub(crate) diagnostics: &'a mut Vec<Diagnostic>,
     pub(crate) replaced: Replaced,
     files: BTreeMap<String, FileId>,
+    /// Files that have been parsed and not been asked for yet.
+    parsed: HashMap<FileId, Parsed>,
 }
+
+type Parsed = (Vec<Document>, Vec<Diagnostic>);
 
 impl<'a> Work<'a> {
     pub(crate) fn new(tree: &'a Tree, sources: &'a mut Sources, diagnostics: &'a mut Vec<Diagnostic>) -> Self {
-        Work { tree, sources, diagnostics, replaced: Vec::new(), files: BTreeMap::new() }
+        Work { tree, sources, diagnostics, replaced: Vec::new(), files: BTreeMap::new(), parsed: HashMap::new() }
     }
 
     pub(crate) fn error(&mut self, code: &'static str, message: impl Into<String>, span: Span) {
@@ -64,9 +69,29 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Parses the files that these names begin with on all cores, before they are asked for one by one. What is not a file ends the row: files keep the order in which
+    /// they are opened.
+    pub(crate) fn parse_ahead(&mut self, layer: &Layer, names: &[&Node]) {
+        if !self.parsed.is_empty() {
+            return;
+        }
+        let path = |name: &&Node| {
+            let path = join(&layer.directory, name.as_str()?);
+            (inside(&layer.directory, &path) && matches!(self.tree.get(&path), Some(Entry::File(_))) && self.tree.text(&path).is_ok())
+                .then_some((path, name.span))
+        };
+        let row: Vec<(String, Span)> = names.iter().map_while(path).collect();
+        if row.len() < 2 {
+            return;
+        }
+        let files: BTreeSet<FileId> = row.iter().filter_map(|(path, span)| self.open(path, *span)).collect();
+        let sources = &*self.sources;
+        self.parsed = files.into_par_iter().map(|file| (file, strake_yaml::parse_file(sources, file))).collect();
+    }
+
     /// The documents of a file.
     pub(crate) fn documents(&mut self, file: FileId) -> Vec<Node> {
-        let (documents, findings) = strake_yaml::parse_file(self.sources, file);
+        let (documents, findings) = self.parsed.remove(&file).unwrap_or_else(|| strake_yaml::parse_file(self.sources, file));
         for finding in findings {
             // A file that is read twice has its findings once.
             if !self.diagnostics.contains(&finding) {

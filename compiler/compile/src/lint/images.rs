@@ -91,7 +91,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Containers of images that are built here.
-fn built<'a>(view: &View<'a>) -> Vec<(Place<'a>, &'a Image)> {
+fn built<'v, 'a>(view: &'v View<'a>) -> Vec<(&'v Place<'a>, &'a Image)> {
     let found = view.containers().filter_map(|place| {
         let image = (*view.built.get(place.get("/image")?.as_str()?)?)?;
         Some((place, image))
@@ -114,7 +114,7 @@ fn port(view: &View<'_>, out: &mut Out<'_>) {
                 let ports: Vec<&str> = exposed.keys().map(String::as_str).collect();
                 let message = format!("the image exposes {}, not {number}/{protocol}", ports.join(", "));
                 let inner = pointer.strip_prefix(&place.pointer).unwrap_or_default();
-                related(&place, out, &format!("{inner}/containerPort"), message, image);
+                related(place, out, &format!("{inner}/containerPort"), message, image);
             }
         }
     }
@@ -125,7 +125,7 @@ fn command(view: &View<'_>, out: &mut Out<'_>) {
         let says = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
         let config = &image.config.config;
         if !says(&config.entrypoint) && !says(&config.cmd) && !place.container.contains_key("command") && !place.container.contains_key("args") {
-            related(&place, out, "/image", format!("container `{}` has nothing to run: its image has neither CMD nor ENTRYPOINT", place.name()), image);
+            related(place, out, "/image", format!("container `{}` has nothing to run: its image has neither CMD nor ENTRYPOINT", place.name()), image);
         }
     }
 }
@@ -146,19 +146,19 @@ fn user_of(image: &Image) -> &str {
 
 fn user(view: &View<'_>, out: &mut Out<'_>) {
     for (place, image) in built(view) {
-        let (not_root, told) = identity(&place);
+        let (not_root, told) = identity(place);
         let user = user_of(image);
         if not_root && told.is_none() && !user.is_empty() && user != "root" && user.parse::<u64>().is_err() {
-            related(&place, out, "/securityContext/runAsNonRoot", format!("nobody can tell whether user `{user}` of the image is root"), image);
+            related(place, out, "/securityContext/runAsNonRoot", format!("nobody can tell whether user `{user}` of the image is root"), image);
         }
     }
 }
 
 fn root(view: &View<'_>, out: &mut Out<'_>) {
     for (place, image) in built(view) {
-        let (not_root, told) = identity(&place);
+        let (not_root, told) = identity(place);
         if not_root && told.is_none() && matches!(user_of(image), "" | "root" | "0") {
-            related(&place, out, "/securityContext/runAsNonRoot", "the image runs as root: the container will not start".to_owned(), image);
+            related(place, out, "/securityContext/runAsNonRoot", "the image runs as root: the container will not start".to_owned(), image);
         }
     }
 }
@@ -174,13 +174,13 @@ fn shell(view: &View<'_>, out: &mut Out<'_>) {
         let grace = place.manifest.pod_spec().and_then(|spec| spec.get("terminationGracePeriodSeconds")).and_then(Value::as_i64).unwrap_or(30);
         if shell && simple && !replaced && grace > 2 && place.is_main() {
             let message = format!("container `{}` takes {grace} s to stop: a shell stands between it and SIGTERM", place.name());
-            related(&place, out, "/image", message, image);
+            related(place, out, "/image", message, image);
         }
     }
 }
 
 /// Each image once, at the first container that runs it.
-fn once<'a>(view: &View<'a>) -> Vec<(Place<'a>, &'a Image)> {
+fn once<'v, 'a>(view: &'v View<'a>) -> Vec<(&'v Place<'a>, &'a Image)> {
     let mut seen: Vec<*const Image> = Vec::new();
     let mut found = built(view);
     found.retain(|(_, image)| {
@@ -198,7 +198,7 @@ fn secret(view: &View<'_>, out: &mut Out<'_>) {
                 && is_secret(name)
                 && !value.is_empty()
             {
-                related(&place, out, "/image", format!("the value of `{name}` is in the image: whoever pulls it can read it"), image);
+                related(place, out, "/image", format!("the value of `{name}` is in the image: whoever pulls it can read it"), image);
             }
         }
     }
@@ -209,7 +209,7 @@ fn health(view: &View<'_>, out: &mut Out<'_>) {
         let checks = image.config.config.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"));
         let probes = ["readinessProbe", "livenessProbe", "startupProbe"].iter().any(|probe| place.container.contains_key(*probe));
         if checks && !probes && place.is_main() {
-            related(&place, out, "/name", format!("container `{}` has no probe, and the image's HEALTHCHECK is not run", place.name()), image);
+            related(place, out, "/name", format!("container `{}` has no probe, and the image's HEALTHCHECK is not run", place.name()), image);
         }
     }
 }
@@ -224,7 +224,7 @@ fn volume(view: &View<'_>, out: &mut Out<'_>) {
             let inside = |at: &str| path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('/') || at.ends_with('/'));
             if !mounts.iter().any(|(_, mount)| inside(super::text(mount, "mountPath"))) {
                 let message = format!("the image writes to {path}, which is read-only here");
-                related(&place, out, "/securityContext/readOnlyRootFilesystem", message, image);
+                related(place, out, "/securityContext/readOnlyRootFilesystem", message, image);
             }
         }
     }
@@ -233,7 +233,7 @@ fn volume(view: &View<'_>, out: &mut Out<'_>) {
 fn pull(view: &View<'_>, out: &mut Out<'_>) {
     for (place, image) in built(view) {
         if place.get("/imagePullPolicy").and_then(Value::as_str) == Some("Always") {
-            related(&place, out, "/imagePullPolicy", format!("container `{}` asks a registry for an image that is built here", place.name()), image);
+            related(place, out, "/imagePullPolicy", format!("container `{}` asks a registry for an image that is built here", place.name()), image);
         }
     }
 }

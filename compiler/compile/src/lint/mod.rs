@@ -15,6 +15,7 @@ mod security;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 use strake_deploy::Manifest;
 use strake_plan::{Image, Phase};
@@ -102,6 +103,8 @@ pub(crate) struct View<'a> {
     by_label: HashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     /// Kind, namespace and name of every object.
     names: HashSet<(&'a str, &'a str, &'a str)>,
+    /// Every container: most rules look at them.
+    containers: Vec<Place<'a>>,
 }
 
 /// Takes the findings of one rule.
@@ -142,16 +145,20 @@ pub(crate) fn run(
     levels: &BTreeMap<String, Level>,
 ) -> Vec<Diagnostic> {
     let view = View::new(manifests, built, hooks);
-    let mut findings = Vec::new();
-    for rule in rules() {
+    // Each rule looks at all objects, on any core; what they find stays in the order of rules.
+    let each = |rule: &'static Rule| {
+        let mut findings = Vec::new();
         let severity = match levels.get(rule.code).copied().unwrap_or(rule.level) {
-            Level::Off => continue,
+            Level::Off => return findings,
             Level::Note => Severity::Note,
             Level::Warning => Severity::Warning,
             Level::Error => Severity::Error,
         };
         (rule.check)(&view, &mut Out { rule, severity, findings: &mut findings });
-    }
+        findings
+    };
+    let found: Vec<Vec<Diagnostic>> = rules().into_par_iter().map(each).collect();
+    let mut findings: Vec<Diagnostic> = found.into_iter().flatten().collect();
     unknown_allowances(&view, &mut findings);
     findings
 }
@@ -210,7 +217,9 @@ impl<'a> View<'a> {
             }
         }
         let names = manifests.iter().map(|manifest| (manifest.kind.kind, manifest.id.namespace.as_str(), manifest.id.name.as_str())).collect();
-        View { manifests: sound, all: manifests, built, hooks, by_label, names }
+        let place = |manifest: &'a Manifest| manifest.containers().into_iter().map(move |(pointer, container)| Place { manifest, pointer, container });
+        let containers = sound.iter().copied().flat_map(place).collect();
+        View { manifests: sound, all: manifests, built, hooks, by_label, names, containers }
     }
 
     /// Whether an object runs to its end and is then done with.
@@ -219,8 +228,8 @@ impl<'a> View<'a> {
     }
 
     /// Every container.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = Place<'a>> {
-        self.manifests.iter().flat_map(|manifest| manifest.containers().into_iter().map(|(pointer, container)| Place { manifest, pointer, container }))
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &Place<'a>> {
+        self.containers.iter()
     }
 
     /// Every pod's spec: the object, the pointer to the spec, the spec.

@@ -146,7 +146,7 @@ fn latest(view: &View<'_>, out: &mut Out<'_>) {
 
 /// Main containers that lack an amount.
 fn without(view: &View<'_>, out: &mut Out<'_>, pointers: &[&str], message: &str) {
-    for place in view.containers().filter(super::Place::is_main) {
+    for place in view.containers().filter(|place| place.is_main()) {
         if pointers.iter().all(|pointer| place.get(pointer).is_none()) {
             place.report(out, "/resources", format!("container `{}` {message}", place.name()), "");
         }

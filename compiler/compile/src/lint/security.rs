@@ -199,8 +199,8 @@ fn escalation(view: &View<'_>, out: &mut Out<'_>) {
 
 fn root(view: &View<'_>, out: &mut Out<'_>) {
     for place in view.containers() {
-        let not_root = context(&place, "runAsNonRoot").and_then(Value::as_bool) == Some(true);
-        let user = context(&place, "runAsUser").and_then(Value::as_i64);
+        let not_root = context(place, "runAsNonRoot").and_then(Value::as_bool) == Some(true);
+        let user = context(place, "runAsUser").and_then(Value::as_i64);
         if user == Some(0) || (!not_root && user.is_none()) {
             place.report(out, "/securityContext", format!("container `{}` may run as root", place.name()), "say `runAsNonRoot: true`");
         }
@@ -221,7 +221,7 @@ fn words<'a>(place: &Place<'a>, pointer: &str) -> Vec<&'a str> {
 
 fn net_raw(view: &View<'_>, out: &mut Out<'_>) {
     for place in view.containers() {
-        let dropped = words(&place, "/securityContext/capabilities/drop");
+        let dropped = words(place, "/securityContext/capabilities/drop");
         if !dropped.iter().any(|name| matches!(name.to_uppercase().as_str(), "ALL" | "NET_RAW")) {
             place.report(out, "/securityContext", format!("container `{}` may forge packets", place.name()), "drop NET_RAW, or ALL");
         }
@@ -231,7 +231,7 @@ fn net_raw(view: &View<'_>, out: &mut Out<'_>) {
 fn capability(view: &View<'_>, out: &mut Out<'_>) {
     let dangerous = ["ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF", "NET_ADMIN", "SYS_BOOT"];
     for place in view.containers() {
-        for (index, name) in words(&place, "/securityContext/capabilities/add").into_iter().enumerate() {
+        for (index, name) in words(place, "/securityContext/capabilities/add").into_iter().enumerate() {
             if dangerous.contains(&name.to_uppercase().trim_start_matches("CAP_")) {
                 let message = format!("container `{}` has {name}", place.name());
                 place.report(out, &format!("/securityContext/capabilities/add/{index}"), message, "");
@@ -322,7 +322,7 @@ fn proc_mount(view: &View<'_>, out: &mut Out<'_>) {
 
 fn unconfined(view: &View<'_>, out: &mut Out<'_>) {
     for place in view.containers() {
-        if context(&place, "seccompProfile/type").and_then(Value::as_str) == Some("Unconfined") {
+        if context(place, "seccompProfile/type").and_then(Value::as_str) == Some("Unconfined") {
             place.report(out, "/securityContext/seccompProfile/type", format!("container `{}` may make any system call", place.name()), "");
         }
     }
