@@ -108,7 +108,7 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
     let (mut cases, mut built, mut found) = (0, 0, 0);
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for seed in seeds.first.. {
-        if begun.elapsed() > seeds.limit || (seeds.alone && cases == 1) {
+        if begun.elapsed() > seeds.limit || (seeds.alone && seed != seeds.first) {
             break;
         }
         let mut next = Some(generate::case(seed, avoid));

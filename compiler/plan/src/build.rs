@@ -239,6 +239,9 @@ pub struct Further {
     pub sources: Vec<String>,
     /// As in [`Add::unpack`].
     pub unpack: bool,
+    /// As in [`Add::tree`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tree: bool,
 }
 
 /// What ADD does beyond COPY.
@@ -246,6 +249,9 @@ pub struct Further {
 pub struct Add {
     /// Local archives are unpacked (`--unpack=false` turns it off).
     pub unpack: bool,
+    /// The source is a repository's tree and not what is in it: a directory that is made for it is root's, with mode 0755, whatever is above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tree: bool,
 }
 
 /// --chown as written: names are looked up in the destination's /etc/passwd and /etc/group.

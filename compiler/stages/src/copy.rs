@@ -3,6 +3,7 @@
 use strake_dockerfile::{self as dockerfile, Heredoc, Source, Text, clean_path, expand_heredoc};
 use strake_plan::{Add, Chown, Copy, CopySource, Further, InlineFile, Op};
 use strake_source::Span;
+use strake_words::GitReference;
 
 use crate::remote::{is_remote, refused_by_copy};
 use crate::stage::StageLowering;
@@ -22,7 +23,8 @@ impl StageLowering<'_, '_> {
         }
         let row = history_row(if add { "ADD" } else { "COPY" }, copy.parents, chown.as_deref(), chmod.as_deref(), &parts.shown, &written);
         let mut groups = parts.groups.into_iter();
-        let first = groups.next().unwrap_or(Further { from: CopySource::Inline, sources: Vec::new(), unpack: copy.unpack.unwrap_or(true) });
+        let none = || Further { from: CopySource::Inline, sources: Vec::new(), unpack: copy.unpack.unwrap_or(true), tree: false };
+        let first = groups.next().unwrap_or_else(none);
         let op = Copy {
             parent: self.state.step,
             from: first.from,
@@ -34,7 +36,7 @@ impl StageLowering<'_, '_> {
             exclude: copy.exclude.iter().map(|pattern| pattern.value.clone()).collect(),
             parents: copy.parents,
             link: copy.link,
-            add: add.then_some(Add { unpack: first.unpack }),
+            add: add.then_some(Add { unpack: first.unpack, tree: first.tree }),
             also: groups.collect(),
         };
         self.push(Op::Copy(op), true);
@@ -56,7 +58,9 @@ impl StageLowering<'_, '_> {
                 }
             };
             let expanded = self.expand(path)?;
-            let (from, source, unpack) = if add && is_remote(&expanded) {
+            let is_fetched = add && is_remote(&expanded);
+            let tree = is_fetched && GitReference::looks_like(&expanded);
+            let (from, source, unpack) = if is_fetched {
                 parts.remote = true;
                 // The others are asked for even so: all are fetched at once.
                 let Some((from, source)) = self.remote(copy, &expanded, path.span) else {
@@ -82,7 +86,7 @@ impl StageLowering<'_, '_> {
             parts.shown.push(expanded);
             match parts.groups.last_mut().filter(|last| (&last.from, last.unpack) == (&from, unpack)) {
                 Some(last) => last.sources.push(source),
-                None => parts.groups.push(Further { from, sources: vec![source], unpack }),
+                None => parts.groups.push(Further { from, sources: vec![source], unpack, tree }),
             }
         }
         complete.then_some(parts)

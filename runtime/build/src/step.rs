@@ -255,7 +255,7 @@ fn copy(session: &Session<'_>, index: StepIndex, copy: &Copy, cancel: &CancelFla
     let in_full = variation.is_none();
     let (draft, on, parts) = match variation {
         Some(Variation { draft, of, selections }) => {
-            let part = Part { source: source_of(session, &copy.from)?, selections: Arc::new(selections), sources: &copy.sources, unpack: false };
+            let part = Part { source: source_of(session, &copy.from)?, selections: Arc::new(selections), sources: &copy.sources, unpack: false, tree: false };
             (draft, Some(of), vec![part])
         }
         None => (session.begin(parent)?, parent, parts_of(session, index, copy)?),
@@ -266,11 +266,12 @@ fn copy(session: &Session<'_>, index: StepIndex, copy: &Copy, cancel: &CancelFla
         None => edit(&draft).map_err(|source| StepError::View { source })?,
     };
     let owner = owner_of(session, index, copy, on.is_some().then_some(&root))?;
-    let placing = Placing { owner, mode: mode_of(copy)?, cancel: cancel.clone() };
+    let mut placing = Placing { owner, mode: mode_of(copy)?, cancel: cancel.clone(), tree: false };
     for part in &parts {
         if in_full {
             warn_of(session, index, copy, &root, &part.selections, part.sources);
         }
+        placing.tree = part.tree;
         place_all(part, copy, &placing, &root)?;
     }
     for file in &copy.inline {
@@ -293,18 +294,21 @@ struct Part<'a> {
     sources: &'a [String],
     /// Archives among them are unpacked.
     unpack: bool,
+    /// It is a tree, not what is in it.
+    tree: bool,
 }
 
 fn parts_of<'a>(session: &Session<'_>, index: StepIndex, copy: &'a Copy) -> Result<Vec<Part<'a>>, StepError> {
-    let first = (copy.from != CopySource::Inline).then(|| (&copy.from, copy.sources.as_slice(), copy.add.as_ref().is_some_and(|add| add.unpack)));
-    let further = copy.also.iter().map(|further| (&further.from, further.sources.as_slice(), further.unpack));
-    let part = |(from, sources, unpack): (&CopySource, &'a [String], bool)| {
+    let (unpack, tree) = copy.add.as_ref().map_or((false, false), |add| (add.unpack, add.tree));
+    let first = (copy.from != CopySource::Inline).then_some((&copy.from, copy.sources.as_slice(), unpack, tree));
+    let further = copy.also.iter().map(|further| (&further.from, further.sources.as_slice(), further.unpack, further.tree));
+    let part = |(from, sources, unpack, tree): (&CopySource, &'a [String], bool, bool)| {
         let source = source_of(session, from)?;
         let selections = match source.origin {
             SourceOrigin::Context => session.selected(index, from, sources)?,
             SourceOrigin::Stage => Arc::new(source.select(sources, &copy.exclude, copy.parents).map_err(|source| StepError::Select { source })?),
         };
-        Ok(Part { source, selections, sources, unpack })
+        Ok(Part { source, selections, sources, unpack, tree })
     };
     first.into_iter().chain(further).map(part).collect()
 }
@@ -313,7 +317,7 @@ fn place_all(part: &Part<'_>, copy: &Copy, placing: &Placing, root: &Root) -> Re
     for selection in part.selections.iter() {
         if part.unpack && is_archive(&part.source, selection)? {
             // --chmod is for what is copied: neither what is unpacked nor the way there.
-            let way = Placing { mode: None, owner: placing.owner, cancel: placing.cancel.clone() };
+            let way = Placing { mode: None, owner: placing.owner, cancel: placing.cancel.clone(), tree: false };
             let into = directory(&way, root, &copy.dest)?;
             unpack(&part.source, selection, root, &into, placing.owner)?;
         } else {

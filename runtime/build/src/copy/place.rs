@@ -69,6 +69,8 @@ pub struct Placing {
     pub mode: Option<ModeChange>,
     /// Ends the copying early.
     pub cancel: CancelFlag,
+    /// What is copied is a tree with a root of its own, root's and 0755, and not only what is in it.
+    pub tree: bool,
 }
 
 /// A destination.
@@ -96,7 +98,13 @@ impl Placing {
         let root = destination.root;
         let (target, fresh) = self.target(selection.top.is_dir(), &selection.name, destination)?;
         if selection.top.is_dir() {
-            return self.place_tree(source, selection, root, Target { path: target, fresh });
+            self.place_tree(source, selection, root, Target { path: target.clone(), fresh })?;
+            // With a final `/` the directory is one for it to go into.
+            if self.tree && fresh && !leads_into(destination.path) {
+                let dir = root.open_dir(&target).map_err(writing(&target))?;
+                self.dressing(0o755, Owner::default(), None, true).apply(&dir).map_err(writing(&target))?;
+            }
+            return Ok(());
         }
         let parent = Target { path: parent_of(&target), fresh: false };
         let name = target.file_name().unwrap_or_default().to_owned();
@@ -121,7 +129,7 @@ impl Placing {
     fn target(&self, is_dir: bool, name: &OsStr, destination: &Destination<'_>) -> Result<(PathBuf, bool), PlaceError> {
         let root = destination.root;
         let written = clean(Path::new(destination.path));
-        let into = destination.path.ends_with('/') || destination.path.ends_with("/.") || written.as_os_str().is_empty();
+        let into = leads_into(destination.path) || written.as_os_str().is_empty();
         let ensured = if into { written.clone() } else { parent_of(&written) };
         let made = self.make_dirs(root, &ensured)?;
         let found = root.resolve(&written, LastLink::Follow).map_err(writing(&written))?;
@@ -261,6 +269,11 @@ impl Placing {
         }
         Ok(())
     }
+}
+
+/// A destination that is written as a directory.
+fn leads_into(path: &str) -> bool {
+    path.ends_with('/') || path.ends_with("/.")
 }
 
 /// A directory of the tree in its place: made, or the one that is there, also behind a link.

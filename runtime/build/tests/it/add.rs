@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use strake_plan::Add;
 
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("add::links_in_the_image_are_followed_inside", Needs::Root, links_in_the_image_are_followed_inside),
     ("add::archives_of_every_compression_are_unpacked", Needs::Root, archives_of_every_compression_are_unpacked),
     ("add::an_archive_that_is_cut_off_fails", Needs::Root, an_archive_that_is_cut_off_fails),
+    ("add::a_repositorys_root_is_its_own", Needs::Root, a_repositorys_root_is_its_own),
     ("add::an_archive_cannot_leave_the_image", Needs::Root, an_archive_cannot_leave_the_image),
 ];
 
@@ -58,7 +60,7 @@ fn added(world: &World, sources: &[&str], dest: &str, owner: Option<&str>, is_un
     let mut plan = world.plan();
     let scratch = plan.scratch();
     let step = plan.copy_so(scratch, sources, dest, |copy| {
-        copy.add = Some(Add { unpack: is_unpacked });
+        copy.add = Some(Add { unpack: is_unpacked, ..Add::default() });
         copy.chown = owner.and_then(chown);
     });
     match world.build(plan.image(step)) {
@@ -80,7 +82,7 @@ fn archives_are_unpacked_by_content() {
     let mut plan = world.plan();
     let scratch = plan.scratch();
     let step = plan.copy_so(scratch, &["zipped"], "/x", |copy| {
-        copy.add = Some(Add { unpack: true });
+        copy.add = Some(Add { unpack: true, ..Add::default() });
         copy.chmod = Some("600".to_owned());
     });
     assert_eq!(world.files(plan.image(step))[0], "d 755 0:0 x", "--chmod is not for archives");
@@ -120,7 +122,7 @@ fn what_is_unpacked_replaces_what_is_there() {
     let mut plan = world.plan();
     let scratch = plan.scratch();
     let base = plan.copy(scratch, &["base"], "/");
-    let step = plan.copy_so(base, &["a.tar"], "/", |copy| copy.add = Some(Add { unpack: true }));
+    let step = plan.copy_so(base, &["a.tar"], "/", |copy| copy.add = Some(Add { unpack: true, ..Add::default() }));
     assert_eq!(world.files(plan.image(step)), ["f 644 11:12 d = 1", "d 700 11:12 f"]);
 }
 
@@ -132,7 +134,7 @@ fn links_in_the_image_are_followed_inside() {
     let mut plan = world.plan();
     let scratch = plan.scratch();
     let base = plan.copy(scratch, &["base"], "/");
-    let step = plan.copy_so(base, &["a.tar"], "/", |copy| copy.add = Some(Add { unpack: true }));
+    let step = plan.copy_so(base, &["a.tar"], "/", |copy| copy.add = Some(Add { unpack: true, ..Add::default() }));
     let lines = world.files(plan.image(step));
     assert!(lines.contains(&"f 644 11:12 usr/lib/new = 1".to_owned()) && lines.contains(&"l 0:0 lib -> /usr/lib".to_owned()), "{lines:?}");
 }
@@ -183,6 +185,47 @@ fn an_archive_that_is_cut_off_fails() {
     // One of which not even the first header can be read is a file like any other.
     put(&world, "odd.tar.bz2", b"BZh91AY&SY________");
     assert_eq!(added(&world, &["odd.tar.bz2"], "/", None, true).unwrap(), ["f 644 0:0 odd.tar.bz2 = BZh91AY&SY________"]);
+}
+
+/// A directory that is made for a repository's tree is the tree's own root, where one for a directory's content is one of its place (observed of BuildKit).
+fn a_repositorys_root_is_its_own() {
+    let world = World::new();
+    world.write("repository/file", "content");
+    world.write("base/place/file", "below");
+    fs::set_permissions(world.context().join("base/place"), fs::Permissions::from_mode(0o2777)).unwrap();
+    let mut plan = world.plan();
+    let scratch = plan.scratch();
+    let mut step = plan.copy_so(scratch, &["base"], "/", |copy| copy.chown = chown("9:50"));
+    for (dest, chmod, owner, tree) in [
+        ("/place/plain", None, None, false),
+        ("/place/tree", None, None, true),
+        ("/place/owned", None, Some("7"), true),
+        ("/place/mode", Some("go+w"), None, true),
+        ("/place/into/", None, None, true),
+        ("/place/deep/er", None, None, true),
+        ("/place", Some("711"), Some("8"), true),
+    ] {
+        step = plan.copy_so(step, &["repository"], dest, |copy| {
+            copy.add = Some(Add { tree, ..Add::default() });
+            copy.chmod = chmod.map(str::to_owned);
+            copy.chown = owner.and_then(chown);
+        });
+    }
+    let found = world.files(plan.image(step));
+    let directories: Vec<&str> = found.iter().filter_map(|line| line.strip_prefix("d ")).collect();
+    assert_eq!(
+        directories,
+        [
+            "2777 9:50 place",
+            "2755 0:50 place/deep",
+            "755 0:0 place/deep/er",
+            "2755 0:50 place/into",
+            "777 0:0 place/mode",
+            "755 7:7 place/owned",
+            "2755 0:50 place/plain",
+            "755 0:0 place/tree",
+        ]
+    );
 }
 
 fn an_archive_cannot_leave_the_image() {

@@ -335,6 +335,33 @@ fn bombs_are_stopped_early() {
     assert!(matches!(Cage::new().with(&Raw::default().file("x", "more than ten").end(), &small), Err(ExtractError::Bytes { max_bytes: 10 })));
 }
 
+/// The window of a zstd frame is memory that whoever reads it has to have: the largest that the format knows is 2 GiB, and more.
+#[test]
+fn a_stream_that_wants_gigabytes_of_memory_to_be_read_is_refused() {
+    let content = Raw::default().file("x", "small").end();
+    let frame = |window_log: u8| {
+        // No content size, no checksum; the window as RFC 8878, 3.1.1.1.2 has it; one raw block, the last.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3];
+        frame.extend_from_slice(&((content.len() as u32) << 3 | 1).to_le_bytes()[..3]);
+        frame.extend_from_slice(&content);
+        frame
+    };
+    let read = |window_log: u8| {
+        let bytes = frame(window_log);
+        let (found, reader) = decompress(bytes.as_slice(), Limits::default()).unwrap();
+        assert_eq!(found, Some(Compression::Zstd));
+        let cage = Cage::new();
+        let root = std::fs::File::open(cage.root()).unwrap();
+        extract(reader, root.as_fd(), &ExtractOptions::default())
+    };
+    read(20).unwrap();
+    read(27).unwrap();
+    for window_log in [28, 31, 41] {
+        let error = read(window_log).unwrap_err();
+        assert!(matches!(error, ExtractError::Archive { .. }), "{window_log}: {error}");
+    }
+}
+
 /// A tar of one file of zeros.
 fn bomb(compression: Compression, size: u64) -> Vec<u8> {
     let header = Raw::default().header("zeros", EntryType::Regular, "", size, |_| {}).0;
