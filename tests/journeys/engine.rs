@@ -346,6 +346,82 @@ fn jobs_are_hooks_in_the_order_of_the_projects_file_and_made_anew_when_they_chan
     world.stop();
 }
 
+#[test]
+fn a_rollback_that_is_interrupted_says_how_to_go_on_and_goes_on() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.write("app/gate.yaml", gate("web", ""));
+    world.write("app/app.yaml", map("settings", "", "one"));
+    let applied = apply(&world, &[]);
+    open(&world, "web");
+    applied.end().ok();
+    std::fs::remove_file(world.path("app/gate.yaml")).expect("removed");
+    world.write("app/app.yaml", map("settings", "", "two"));
+    world.strake(&["apply", "app", "--allow-mass-delete"]).ok();
+    // The pod is made anew, and is not ready by itself.
+    let back = || Follow::start(world.strake_command(&["rollback", "1", "--set", "app", "--timeout", "600"]));
+    let mut first = back();
+    world.eventually("the way back has begun", || value(&world, "settings") == "one" && world.get("pod", "web").is_object());
+    assert!(first.hears());
+    first.signal(Signal::INT);
+    let ended = first.end();
+    assert_eq!(ended.code, 130, "{}", ended.all());
+    assert!(ended.stderr.contains("`strake rollback 1 --set app -n default` goes on with it"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("strake down"), "nobody who wants to go back wants to lose everything: {}", ended.stderr);
+    let again = Follow::start(world.strake_command(&["rollback", "--set", "app", "--timeout", "600"]));
+    again.says("where it goes", |said| said.contains("back to revision 1"));
+    open(&world, "web");
+    again.end().ok();
+    assert_eq!(value(&world, "settings"), "one");
+    world.strake(&["down", "app"]).ok();
+    world.stop();
+}
+
+#[test]
+fn a_rollout_in_which_nothing_happens_is_given_up_when_that_is_wanted() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.write("app/app.yaml", gate("silent", ""));
+    let given_up = world.strake(&["apply", "app", "--timeout", "3600", "--no-activity-timeout", "2"]);
+    assert_eq!(given_up.code, 3, "{}", given_up.all());
+    assert!(given_up.stderr.contains("nothing has changed for 2 s") && given_up.stderr.contains("pod/silent"), "{}", given_up.stderr);
+    world.strake(&["apply", "app", "--no-activity-timeout", "0"]).fails(2, "--no-activity-timeout");
+    // What gets ready is no such rollout, however long it takes: the same apply ends well.
+    let going = apply(&world, &["--no-activity-timeout", "600"]);
+    open(&world, "silent");
+    going.end().ok();
+    world.strake(&["down", "app"]).ok();
+    world.stop();
+}
+
+#[test]
+fn the_health_of_a_kind_is_what_the_project_says() {
+    needs!("kubectl");
+    let world = World::new();
+    world.serve();
+    let health = "health:\n  ConfigMap: {current: 'object.data.value == \"up\"', failed: 'object.data.value.startsWith(\"lost\")'}\n";
+    world.write("app/strake.yaml", health);
+    world.write("app/app.yaml", map("settings", "", "starting"));
+    let applied = apply(&world, &[]);
+    let status = || world.strake(&["status", "--set", "app"]).stdout;
+    world.eventually("it is waited for", || status().contains("is not true yet"));
+    world.kubectl(&["patch", "configmap", "settings", "-p", "{\"data\":{\"value\":\"up\"}}"]).ok();
+    applied.end().ok();
+    assert!(status().contains("healthy"), "{}", status());
+    // One that says it itself is not judged by the project.
+    let own = map("other", "strake.dev/health-current: 'object.data.value == \"lost and found\"'", "lost and found");
+    world.write("app/app.yaml", format!("{}{own}", map("settings", "", "up")));
+    world.strake(&["apply", "app"]).ok();
+    world.write("app/app.yaml", map("settings", "", "lost"));
+    let lost = world.strake(&["apply", "app", "--allow-mass-delete"]);
+    assert_eq!(lost.code, 3, "{}", lost.all());
+    assert!(lost.stderr.contains("startsWith") && lost.stderr.contains("is true"), "{}", lost.stderr);
+    world.write("app/strake.yaml", "health: {ConfigMap: {current: 'object.data.'}}\n");
+    world.strake(&["apply", "app"]).fails(1, "the expression cannot be used");
+    world.strake(&["down", "--set", "app"]).ok();
+    world.stop();
+}
+
 /// Every object of the set, as `kind/name`.
 fn members(world: &World) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

@@ -64,8 +64,13 @@ fn complaint_10_a_rollback_takes_what_was_added_and_brings_back_what_was_removed
     write(&world, "one", &format!("{WEB}{}{}", map("settings", "red"), map("removed", "x")));
     world.strake(&["history", "app"]).ok();
     world.strake(&["rollback", "app"]).fails(1, "has no history");
-    world.strake(&["apply", "app"]).ok();
+    let applied = world.strake(&["apply", "app"]).ok();
     let first = image(&world);
+    // One digest, wherever it is shown.
+    let digest = first.split_once('@').expect("a digest").1;
+    assert!(applied.stderr.lines().any(|line| line.starts_with("built ") && line.ends_with(digest)), "{digest}: {}", applied.stderr);
+    let status = world.strake(&["status", "app"]).ok().stdout;
+    assert!(status.contains(&digest[..19]), "{digest}: {status}");
     world.strake(&["rollback", "app"]).fails(1, "was not deployed before");
     write(&world, "two", &format!("{WEB}{}{}", map("settings", "blue"), map("added", "y")));
     world.strake(&["apply", "app"]).ok();
@@ -106,6 +111,16 @@ fn complaint_10_a_rollback_takes_what_was_added_and_brings_back_what_was_removed
     world.write("app/more.yaml", map("more", "z"));
     world.strake(&["apply", "app", "--keep-revisions", "2"]).ok();
     assert_eq!(statuses(&world, &["app"]), ["4 superseded", "5 deployed"]);
+    // The project can say it; the command line counts more.
+    world.write("app/strake.yaml", "keepRevisions: 1\n");
+    world.write("app/more.yaml", map("more", "zz"));
+    world.strake(&["apply", "app"]).ok();
+    assert_eq!(statuses(&world, &["app"]), ["6 deployed"]);
+    world.write("app/more.yaml", map("more", "zzz"));
+    world.strake(&["apply", "app", "--keep-revisions", "2"]).ok();
+    assert_eq!(statuses(&world, &["app"]), ["6 superseded", "7 deployed"]);
+    world.strake(&["rollback", "app"]).ok();
+    assert_eq!(statuses(&world, &["app"]), ["8 deployed"]);
     world.strake(&["down", "app"]).ok();
     assert_eq!(history(&world, &["app"]).len(), 0);
     world.stop();
@@ -192,7 +207,18 @@ fn drift_is_told_with_who_and_when_and_an_apply_ends_it() {
 
     // What was not applied is not compared.
     world.kubectl(&["label", "configmap", "settings", "by=hand"]).ok();
-    world.strake(&["drift", "app"]).ok();
+    world.kubectl(&["patch", "secret", "login", "-p", "{\"stringData\":{\"more\":\"added-drift\"}}"]).ok();
+    let none = world.strake(&["drift", "app"]).ok().stdout;
+    assert!(none.contains("no drift") && none.contains("added to configmap/settings"), "{none}");
+    assert!(none.contains("metadata.labels.by: \"hand\"  by kubectl-label, Update at 20"), "who and when: {none}");
+    assert!(none.contains("data.more") && !none.contains("YWRkZWQtZHJpZnQ"), "no value of a Secret: {none}");
+    assert!(!none.contains("deployment/web"), "the cluster's own book-keeping is nothing that was added: {none}");
+    let none = json(&world.strake(&["drift", "app", "-o", "json"]).ok().stdout);
+    assert_eq!(none["objects"], serde_json::json!([]));
+    let added = |name: &str| none["added"].as_array().expect("a list").iter().find(|one| one["id"]["name"] == name).cloned().unwrap_or_default();
+    let label = added("settings")["fields"][0].clone();
+    assert_eq!((&label["path"], &label["found"], &label["by"]["manager"]), (&json("\"metadata.labels.by\""), &json("\"hand\""), &json("\"kubectl-label\"")));
+    assert_eq!(added("login")["fields"][0]["sensitive"], true);
     let mut edit = world.kubectl_command(&["edit", "configmap", "settings"]);
     let edited = edit.env("KUBE_EDITOR", "sed -i s/red/green/").output().expect("kubectl runs");
     assert!(edited.status.success(), "{edited:?}");

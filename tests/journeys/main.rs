@@ -34,3 +34,5 @@ mod shells;
 mod sops;
 mod sync;
 mod watch;
+mod steady;
+mod tags;

@@ -32,8 +32,8 @@ spec:
   ports: [{port: 80, targetPort: 8080, nodePort: 30081}]
 ";
 
-/// Asks the Service again and again from the node, until told to stop; gives how often it answered and the failures.
-fn ask_always(world: &World, address: &str, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<(usize, Vec<String>)> {
+/// Asks the Service at port 30081 again and again from the node, until told to stop; gives how often it answered with something like `v1` and the failures.
+pub fn ask_always(world: &World, address: &str, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<(usize, Vec<String>)> {
     let mut command = world.command("curl");
     command.args(["-s", "-S", "-m", "60", &format!("http://{address}:30081/")]);
     let stop = Arc::clone(stop);

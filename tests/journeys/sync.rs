@@ -8,39 +8,39 @@ use strake_tests::{PATIENCE, World, needs, until};
 
 use crate::repositories::{Server, repository, sh};
 
-fn config(value: &str) -> String {
+pub fn config(value: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app}}\ndata: {{value: \"{value}\"}}\n")
 }
 
 /// A repository `NAME.git` with `deploy/app.yaml`, which says `one`.
-fn shop(world: &World, name: &str) {
+pub fn shop(world: &World, name: &str) {
     let folder = format!("work/{name}/deploy/app.yaml");
     world.write(&folder, config("one"));
     repository(world, name, "git add -A; git commit -qm one");
 }
 
 /// Changes the work tree by a script, commits and pushes; the new commit.
-fn push(world: &World, name: &str, script: &str) -> String {
+pub fn push(world: &World, name: &str, script: &str) -> String {
     sh(world, &format!("set -e; cd work/{name}; {script}; git add -A; git commit -qm change; git push -qf ../../served/{name}.git HEAD:main --tags"));
     sh(world, &format!("git -C served/{name}.git update-server-info; git -C work/{name} rev-parse HEAD"))
 }
 
-fn set_value(world: &World, name: &str, value: &str) -> String {
+pub fn set_value(world: &World, name: &str, value: &str) -> String {
     world.write(&format!("work/{name}/deploy/app.yaml"), config(value));
     push(world, name, ":")
 }
 
-fn status(world: &World, name: &str) -> Value {
+pub fn status(world: &World, name: &str) -> Value {
     serde_json::from_str(&world.strake(&["sync", "status", name, "-o", "json"]).stdout).unwrap_or(Value::Null)
 }
 
-fn ready(object: &Value) -> Value {
+pub fn ready(object: &Value) -> Value {
     let mut all = object["status"]["conditions"].as_array().into_iter().flatten();
     all.find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default()
 }
 
 #[track_caller]
-fn reaches(world: &World, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+pub fn reaches(world: &World, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     let reached = until(PATIENCE, || {
         last = status(world, name);
@@ -52,7 +52,7 @@ fn reaches(world: &World, name: &str, what: &str, holds: impl Fn(&Value) -> bool
 
 /// Waits until this commit runs and nothing is wrong.
 #[track_caller]
-fn runs(world: &World, name: &str, commit: &str) -> Value {
+pub fn runs(world: &World, name: &str, commit: &str) -> Value {
     reaches(world, name, &format!("{commit} runs"), |object| {
         ready(object)["status"] == "True" && object["status"]["lastAppliedRevision"] == commit && object["status"]["failingSince"].is_null()
     })
@@ -60,20 +60,20 @@ fn runs(world: &World, name: &str, commit: &str) -> Value {
 
 /// Waits until something is wrong for this reason; it says since when.
 #[track_caller]
-fn is_wrong(world: &World, name: &str, reason: &str) -> Value {
+pub fn is_wrong(world: &World, name: &str, reason: &str) -> Value {
     let object = reaches(world, name, reason, |object| ready(object)["status"] == "False" && ready(object)["reason"] == reason);
     assert!(object["status"]["failingSince"].is_string() && ready(&object)["lastTransitionTime"].is_string(), "{object:#}");
     object
 }
 
-fn value(world: &World) -> Value {
+pub fn value(world: &World) -> Value {
     world.get("configmap", "app")["data"]["value"].clone()
 }
 
-const URL: &str = "git://127.0.0.1/shop.git";
+pub const URL: &str = "git://127.0.0.1/shop.git";
 
 /// A cluster that follows `shop.git`, which runs, with its commit.
-fn following(more: &[&str]) -> (World, Server, String) {
+pub fn following(more: &[&str]) -> (World, Server, String) {
     let world = World::new();
     shop(&world, "shop");
     let server = Server::git(&world);

@@ -94,6 +94,13 @@ fn business(owner: &FieldOwner, path: &str) -> Option<&'static str> {
     row.map(|(_, _, why)| *why)
 }
 
+/// Whether a field is the cluster's own book-keeping, or strake's: nothing that somebody has added.
+pub(crate) fn is_of_the_cluster(owner: &Owner, path: &str) -> bool {
+    let books = ["kube-controller-manager", "strake-controller-manager", "kube-scheduler", "strake-scheduler", "kubelet", "kube-apiserver"];
+    let ours = owner.manager == MANAGER || owner.manager == crate::progressive::MANAGER;
+    ours || books.contains(&owner.manager.as_str()) || owner.subresource == "status" || business(&owner.clone().into(), path).is_some()
+}
+
 /// A path as people write it: `.spec.containers[name="web"].image` is `spec.containers[web].image`.
 pub(crate) fn plain(path: &str) -> String {
     let mut out = String::new();

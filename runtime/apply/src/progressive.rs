@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(400);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Who is given up for strake itself when a rollout has ended.
-fn is_ours(owner: &Owner) -> bool {
+pub(crate) fn is_ours(owner: &Owner) -> bool {
     owner.operation == "Update" && owner.subresource.is_empty() && owner.manager == MANAGER
 }
 

@@ -42,7 +42,13 @@ impl Applier<'_> {
             self.end_switch(id, &resource, live).await.map_err(|source| refused(change, source))?;
         }
         if !dry_run && let Some(live) = &known {
-            self.take_over(id, &resource, live, &is_former).await.map_err(|source| refused(change, source))?;
+            // What a rollout has changed for a time is the manifest's again once there is none, also of one that was ended by whatever has ended it.
+            let ended = match id.kind.as_str() {
+                "Service" => live["metadata"]["annotations"][SWITCHED].is_null(),
+                _ => change.rollout.is_none(),
+            };
+            let former = |owner: &Owner| is_former(owner) || ended && crate::progressive::is_ours(owner);
+            self.take_over(id, &resource, live, &former).await.map_err(|source| refused(change, source))?;
         }
         let params = WriteParams { dry_run, ..WriteParams::default() };
         let mut force = self.options.force_conflicts;

@@ -7,12 +7,12 @@ use serde_json::Value;
 use strake_client::{Client, ClientError, ListParams, Resource};
 use strake_plan::{DeployPlan, ObjectId};
 
-use crate::drift::{Drifted, drift};
+use crate::drift::{Additions, Drifted, added, drift};
 use crate::history::{self, Entry, Status};
 use crate::inventory::{self, Scope};
 use crate::lock;
 use crate::tree::{Node, tree, worst};
-use crate::{Applier, ApplyError, Options, Revisions};
+use crate::{Applied, Applier, ApplyError, Options, Revisions, predict};
 
 /// A set that has been applied.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -152,17 +152,35 @@ async fn made(client: &Client, members: &[(ObjectId, Option<Value>)]) -> Result<
     Ok(found)
 }
 
+/// How a set differs from a revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drift {
+    /// Objects that are not as they were applied.
+    pub drifted: Vec<Drifted>,
+    /// Objects that have more than was applied: for information.
+    pub added: Vec<Additions>,
+}
+
 /// What of a set is not as the revision says, which is what was deployed last.
 ///
 /// # Errors
 /// The cluster refuses the dry run, or the revision cannot be read.
-pub async fn drifted(client: &Client, name: &SetName, entry: &Entry) -> Result<Vec<Drifted>, ApplyError> {
+pub async fn drifted(client: &Client, name: &SetName, entry: &Entry) -> Result<Drift, ApplyError> {
     let plan = Revisions::new(client, &name.set, &name.namespace).plan(entry).await?;
     // Whoever has a field now: that it is another value is what is asked.
     let options = Options { force_conflicts: true, adopt: true, ..Options::default() };
-    let report = Applier::new(client, &plan, options, &|_| {}).diff().await?;
+    let applier = Applier::new(client, &plan, options, &|_| {});
+    let report = applier.diff().await?;
     let hooks = plan.changes.iter().filter(|change| change.hook.is_some()).map(|change| &change.id).collect();
-    Ok(drift(&report, &hooks))
+    let more = |applied: &Applied| {
+        let change = plan.changes.iter().find(|change| change.id == applied.id)?;
+        let mut wanted = predict::wanted(change, &applier.set_id());
+        if let Some(kind) = strake_kinds::by_kind(&change.id.api_version(), &change.id.kind) {
+            strake_kinds::default::fold_write_only(&mut wanted, kind);
+        }
+        added(applied, &wanted, applier.hiding(), &change.sensitive)
+    };
+    Ok(Drift { drifted: drift(&report, &hooks), added: report.applied.iter().filter_map(more).collect() })
 }
 
 /// Who applies a set just now.

@@ -374,9 +374,9 @@ pub struct Apply {
     /// How to tell what happens
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: EventsFormat,
-    /// How many revisions stay in the set's history (0: keep none)
-    #[arg(long, value_name = "NUMBER", default_value_t = strake_apply::history::KEEP)]
-    pub keep_revisions: usize,
+    /// How many revisions stay in the set's history (0: keep none) [default: keepRevisions of strake.yaml, or 10]
+    #[arg(long, value_name = "NUMBER")]
+    pub keep_revisions: Option<usize>,
     /// How to show progress
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
@@ -433,15 +433,28 @@ pub struct Serve {
     /// Where the API listens
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
     pub listen: std::net::SocketAddr,
-    /// Where webhooks of git forges are heard: http://ADDRESS:PORT/hooks/NAMESPACE/NAME of a sync. Plain HTTP, for a reverse proxy
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub hooks: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    pub webhooks: Webhooks,
     /// Return once the API answers, and go on in the background
     #[arg(long)]
     pub detach: bool,
 }
 
 /// strake kubeconfig
+/// Where webhooks of git forges are heard.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Webhooks {
+    /// Where webhooks of git forges are heard: http://ADDRESS:PORT/hooks/NAMESPACE/NAME of a sync. Plain HTTP, for a reverse proxy, or TLS with --hooks-cert
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub hooks: Option<std::net::SocketAddr>,
+    /// The certificate for webhooks over TLS, with its chain, in PEM; one that was renewed is used from then on
+    #[arg(long, value_name = "FILE", requires = "hooks", requires = "hooks_key")]
+    pub hooks_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "hooks_cert")]
+    pub hooks_key: Option<PathBuf>,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  kubectl --kubeconfig \"$(strake kubeconfig --path)\" get nodes")]
 pub struct Kubeconfig {

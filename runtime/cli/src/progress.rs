@@ -112,7 +112,8 @@ impl Listener for Plain {
 fn assembled(image: &BuiltImage) -> String {
     let tags: Vec<String> = image.tags.iter().map(|tag| familiar(tag)).collect();
     let tags = if tags.is_empty() { "image".to_owned() } else { tags.join(", ") };
-    format!("built {tags} {}", image.config_digest)
+    // The digest that containers are given, and that `strake status` shows.
+    format!("built {tags} {}", image.manifest)
 }
 
 /// An object a line on stderr.

@@ -15,7 +15,7 @@ mod stop;
 
 pub use error::ClusterError;
 pub use events::Recorder;
-pub use hooks::{HookAnswer, HookRequest, Hooks, serve_hooks};
+pub use hooks::{HookAnswer, HookRequest, HookTls, Hooks, serve_hooks};
 pub use lock::{Holder, holder, make_private};
 pub use serve::{Beside, Options, serve};
 pub use stop::{Stopped, is_left, stop};

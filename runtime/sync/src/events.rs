@@ -25,6 +25,7 @@ impl Reason {
             | Reason::PathMissing
             | Reason::LinkLeavesRepository
             | Reason::LockMissing
+            | Reason::TargetForbidden
             | Reason::ManifestsInvalid
             | Reason::NothingRendered => "Refused",
             Reason::BuildFailed | Reason::ClusterUnreachable | Reason::ApplyFailed | Reason::Unhealthy | Reason::Interrupted => "DeployFailed",

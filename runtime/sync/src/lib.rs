@@ -16,7 +16,7 @@ pub use events::{Note, notes};
 pub use forge::{Fate, Forge, Provider, Request};
 pub use hook::{Delivery, Hook, Refused, read_hook};
 pub use policy::{Head, Refs, choose};
-pub use spec::{Reference, Report, Spec};
+pub use spec::{KubeSecret, Reference, Report, Spec};
 pub use status::{AppliedSet, Condition, Entry, Reported, Status, Tag};
 pub use tags::{Order, TagPolicy};
 pub use trouble::{Reason, Trouble};

@@ -46,6 +46,15 @@ pub struct Report {
     pub secret: String,
 }
 
+/// The Secret that has a kubeconfig.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubeSecret {
+    /// Its name.
+    pub name: String,
+    /// The key in it, when it is none of the usual ones.
+    pub key: Option<String>,
+}
+
 /// What a Sync wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -81,6 +90,8 @@ pub struct Spec {
     pub timeout: Duration,
     /// The Secret with the login for the repository.
     pub secret: Option<String>,
+    /// The login for another cluster, which is deployed to.
+    pub kubeconfig: Option<KubeSecret>,
     /// The Secret with the token that deliveries of a webhook are signed with.
     pub webhook: Option<String>,
     /// Whom to tell.
@@ -106,6 +117,7 @@ struct Wire {
     locked: bool,
     self_heal: bool,
     secret_ref: Option<WireSecret>,
+    kube_config: Option<WireKubeConfig>,
     webhook: Option<WireWebhook>,
     report: Option<WireReport>,
 }
@@ -124,6 +136,19 @@ struct WireRef {
 #[serde(default)]
 struct WireSecret {
     name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireKubeConfig {
+    secret_ref: WireSecretKey,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireSecretKey {
+    name: String,
+    key: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -196,6 +221,7 @@ impl Spec {
             locked: wire.locked,
             self_heal: wire.self_heal,
             secret: wire.secret_ref.map(|secret| secret.name),
+            kubeconfig: wire.kube_config.map(|kubeconfig| KubeSecret { name: kubeconfig.secret_ref.name, key: named(kubeconfig.secret_ref.key) }),
             webhook: wire.webhook.map(|webhook| webhook.secret_ref.name),
             report,
         })

@@ -56,9 +56,6 @@ pub struct AppliedSet {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// The context of the kubeconfig, where it is not the cluster that the Sync is in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<String>,
 }
 
 fn once() -> u32 {

@@ -25,6 +25,8 @@ pub enum Reason {
     LinkLeavesRepository,
     /// Only what the lock file says may run, and there is none.
     LockMissing,
+    /// The repository names the cluster that it is to be deployed to.
+    TargetForbidden,
     /// The compiler refuses what is there.
     ManifestsInvalid,
     /// No object comes out.
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::InvalidSpec,
         Reason::CredentialsMissing,
         Reason::Unauthorized,
@@ -54,6 +56,7 @@ impl Reason {
         Reason::PathMissing,
         Reason::LinkLeavesRepository,
         Reason::LockMissing,
+        Reason::TargetForbidden,
         Reason::ManifestsInvalid,
         Reason::NothingRendered,
         Reason::BuildFailed,
@@ -81,6 +84,7 @@ impl Reason {
             Reason::PathMissing => "PathMissing",
             Reason::LinkLeavesRepository => "LinkLeavesRepository",
             Reason::LockMissing => "LockMissing",
+            Reason::TargetForbidden => "TargetForbidden",
             Reason::ManifestsInvalid => "ManifestsInvalid",
             Reason::NothingRendered => "NothingRendered",
             Reason::BuildFailed => "BuildFailed",

@@ -58,6 +58,20 @@ pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findin
         }
     }
     secret(spec, at, findings);
+    if let Some(kubeconfig) = child(spec, "kubeConfig") {
+        let at = at.field("kubeConfig");
+        match child(kubeconfig, "secretRef") {
+            None => findings.required(&at.field("secretRef"), "another cluster needs a login: name the Secret that has its kubeconfig"),
+            Some(reference) => {
+                secret(kubeconfig, &at, findings);
+                let (at, key) = (at.field("secretRef"), text(reference, "key"));
+                let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                if !key.chars().all(fits) || key.len() > 253 {
+                    findings.invalid(&at.field("key"), key, "must be a key of a Secret: letters, digits, `-`, `_` and `.`");
+                }
+            }
+        }
+    }
     if let Some(webhook) = child(spec, "webhook") {
         let at = at.field("webhook");
         if webhook.get("secretRef").is_none() {
@@ -180,6 +194,9 @@ mod tests {
             (json!({"url": url, "interval": "5"}), "did you mean `5s`"),
             (json!({"url": url, "interval": "1ms"}), "at least 1s"),
             (json!({"url": url, "webhook": {}}), "spec.webhook.secretRef: Required"),
+            (json!({"url": url, "kubeConfig": {}}), "spec.kubeConfig.secretRef: Required"),
+            (json!({"url": url, "kubeConfig": {"secretRef": {"key": "a"}}}), "spec.kubeConfig.secretRef.name: Required"),
+            (json!({"url": url, "kubeConfig": {"secretRef": {"name": "a", "key": "a/b"}}}), "spec.kubeConfig.secretRef.key: Invalid"),
             (json!({"url": url, "report": {"provider": "gitlabb", "secretRef": {"name": "x"}}}), "did you mean gitlab?"),
             (json!({"url": url, "secretRef": {}}), "spec.secretRef.name: Required"),
         ] {

@@ -89,9 +89,9 @@ pub struct Rollback {
     /// Do without the set's lock, for an account that may not write Leases: then nothing keeps two applies of the set apart
     #[arg(long)]
     pub no_lock: bool,
-    /// How many revisions stay in the set's history
-    #[arg(long, value_name = "NUMBER", default_value_t = strake_apply::history::KEEP, value_parser = at_least_one)]
-    pub keep_revisions: usize,
+    /// How many revisions stay in the set's history [default: keepRevisions of strake.yaml, or 10]
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
+    pub keep_revisions: Option<usize>,
     /// How to print what changes
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,
@@ -103,11 +103,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// strake drift
 #[derive(Args, Debug)]
-#[command(after_help = "Fields that were applied are compared, others are not looked at. Exit code 2 when something has drifted.
+#[command(
+    after_help = "Fields that were applied are compared; exit code 2 when something has drifted. What others have added is told with who added it, and is no drift.
 
 Examples:
   strake drift deploy/
-  strake drift --set shop --context production -o json")]
+  strake drift --set shop --context production -o json"
+)]
 pub struct Drift {
     /// The directory that was applied
     #[arg(value_name = "DIR", default_value = ".")]

@@ -1,11 +1,10 @@
 //! What can be typed after `strake sync`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, Target};
+use super::{Format, Target, Webhooks};
 
 /// strake sync
 #[derive(Args, Debug)]
@@ -13,13 +12,14 @@ use super::{Format, Target};
     args_conflicts_with_subcommands = true,
     after_help = "A branch is followed wherever it goes. A tag is locked to the commit that it meant when it was deployed: a new tag is followed, a moved one is refused and told.
 Images are those of strake.lock where the repository has one. What runs goes on running whatever happens to the repository; `strake sync status` says what is wrong and since when.
-Webhooks are heard at http://ADDRESS:PORT/hooks/NAMESPACE/NAME with `strake serve --hooks ADDRESS:PORT`.
+Webhooks are heard at http://ADDRESS:PORT/hooks/NAMESPACE/NAME with `strake serve --hooks ADDRESS:PORT`, over TLS with --hooks-cert and --hooks-key.
 
 Examples:
   strake sync https://git.example.org/shop/web.git --ref main --path deploy/
   strake sync git@git.example.org:shop/web.git --semver '>=1.2 <2' --ssh-key ~/.ssh/deploy
   strake sync https://github.com/shop/web.git --token-file token --webhook-secret-file hook --report github --report-token-file token
   strake sync https://git.example.org/shop/web.git --foreground --context production
+  strake sync https://git.example.org/shop/web.git --kubeconfig-secret production
   strake sync list
   strake sync status web
   strake sync now web --wait"
@@ -105,9 +105,8 @@ pub struct Follow {
     /// Follow the repository here, until Ctrl-C, and not in strake's own cluster (goes without saying with --context and --kubeconfig)
     #[arg(long)]
     pub foreground: bool,
-    /// Where the foreground hears webhooks
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub hooks: Option<SocketAddr>,
+    #[command(flatten)]
+    pub webhooks: Webhooks,
     #[command(flatten)]
     pub target: Target,
 }
@@ -127,6 +126,9 @@ pub struct Logins {
     /// The keys of the machines that ssh trusts
     #[arg(long, value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,
+    /// A Secret with the kubeconfig of another cluster, which is deployed to: kubeconfig, value or value.yaml
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["context", "kubeconfig", "foreground"])]
+    pub kubeconfig_secret: Option<String>,
     /// A Secret with the webhook's secret: token
     #[arg(long, value_name = "NAME", conflicts_with = "webhook_secret_file")]
     pub webhook_secret: Option<String>,

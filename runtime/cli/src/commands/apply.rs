@@ -153,7 +153,7 @@ pub fn cluster(root: &Path, target: &Target, listen: std::net::SocketAddr) -> Re
     need_root("strake's own cluster")?;
     if strake_cluster::holder(root).is_none() {
         let begun = Instant::now();
-        detach(root, listen, None)?;
+        detach(root, listen, &Default::default())?;
         note(format!("{} the cluster in {}", Paint::stderr().green("started"), took(begun.elapsed())));
     }
     Ok(())
@@ -209,7 +209,8 @@ pub async fn send_plan(
     // What the development loop has put into containers is not what the plan says.
     replace_synced(client, &plan.deploy).await?;
     let header = review::header(&args.input, plan, client.server());
-    let note = Note::of(&header, &history::who(), args.keep_revisions);
+    let keep = args.keep_revisions.or(plan.deploy.keep_revisions).unwrap_or(strake_apply::history::KEEP);
+    let note = Note::of(&header, &history::who(), keep);
     let options = Options {
         force_conflicts: args.force_conflicts,
         prune: !args.no_prune,
@@ -228,7 +229,7 @@ pub async fn send_plan(
         ..Options::default()
     };
     let view = View::new(args.progress, args.output == EventsFormat::Json);
-    let sent = send_to(client, &plan.deploy, options, &view).await;
+    let sent = send_to(client, &plan.deploy, options, &view).await.map_err(explain);
     if !target.is_foreign() {
         let name = SetName { namespace: plan.deploy.namespace.clone(), set: plan.deploy.set.clone() };
         history::protect(root, client, &name).await?;
@@ -237,11 +238,11 @@ pub async fn send_plan(
 }
 
 /// Applies a plan, told as it happens.
-pub async fn send(client: &Client, plan: &DeployPlan, options: Options, progress: Progress) -> Result<Report, Failure> {
+pub async fn send(client: &Client, plan: &DeployPlan, options: Options, progress: Progress) -> Result<Report, ApplyError> {
     send_to(client, plan, options, &View::new(progress, false)).await
 }
 
-async fn send_to(client: &Client, plan: &DeployPlan, options: Options, view: &View) -> Result<Report, Failure> {
+async fn send_to(client: &Client, plan: &DeployPlan, options: Options, view: &View) -> Result<Report, ApplyError> {
     let show = |event: Event| view.show(&event);
     Applier::new(client, plan, options, &show).apply().await.map_err(explain)
 }
@@ -377,7 +378,7 @@ pub fn down(root: &Path, args: &Down) -> Result<(), Failure> {
     let Input { set, namespace, env, .. } = args.input.clone();
     let of = SetArgs { set, namespace, env, target: args.target.clone() };
     interrupt::gracefully("what was deleted is gone; run it again to delete the rest", async |stop| {
-        let Named { name, client, own } = history::named(root, &args.input.dir, &of).await?;
+        let Named { name, client, own, .. } = history::named(root, &args.input.dir, &of).await?;
         let plan = DeployPlan { set: name.set.clone(), namespace: name.namespace.clone(), ..DeployPlan::default() };
         let view = View::new(Progress::Auto, false);
         let show = |event: Event| view.show(&event);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use strake_apply::history::{End, Entry, ImageUse, back, is_of, number_of, pin, references, same};
+use strake_apply::history::{End, Entry, ImageUse, KEEP, back, is_of, number_of, pin, references, same};
 use strake_apply::review::{Header, Review, review};
 use strake_apply::status::{SetName, Told, sets, told};
 use strake_apply::{Applier, ApplyError, Note, Options, Revisions};
@@ -45,6 +45,8 @@ pub struct Named {
     pub client: Client,
     /// The cluster is strake's own.
     pub own: bool,
+    /// How many revisions stay, when the project's file says it.
+    pub keep: Option<usize>,
 }
 
 /// Finds the set that is meant: by its directory, or by its name, when that is gone.
@@ -70,7 +72,7 @@ pub async fn named(root: &Path, dir: &Path, of: &SetArgs) -> Result<Named, Failu
         None if of.set.is_some() => space_of(&client, &set).await?,
         None => "default".to_owned(),
     };
-    Ok(Named { name: SetName { namespace, set }, client, own: !target.is_foreign() })
+    Ok(Named { name: SetName { namespace, set }, client, own: !target.is_foreign(), keep: settings.keep_revisions })
 }
 
 /// The namespace of the only set of this name; `default` when there is none, or when nobody may look everywhere.
@@ -204,7 +206,7 @@ fn words(words: &[String]) -> Result<(Option<u64>, PathBuf), Failure> {
 pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
     let (number, dir) = words(&args.words)?;
     interrupt::gracefully("what was sent to the cluster stays; run it again to go on", async |stop| {
-        let Named { name, client, own } = named(root, &dir, &args.of).await?;
+        let Named { name, client, own, keep } = named(root, &dir, &args.of).await?;
         let revisions = told(&client, &name).await?;
         let entries: Vec<Entry> = revisions.iter().map(|told| told.entry.clone()).collect();
         let to = match number {
@@ -236,7 +238,8 @@ pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             environment: to.environment.clone(),
             back_to: Some(to.number),
-            keep: args.keep_revisions,
+            // A rollback is a revision itself.
+            keep: args.keep_revisions.or(keep).unwrap_or(KEEP).max(1),
         };
         let started = Instant::now();
         let options = Options { wait: (!args.no_wait).then(|| Duration::from_secs(args.timeout)), note: Some(note), stop: Some(stop), ..options(args) };
@@ -245,12 +248,22 @@ pub fn rollback(root: &Path, args: &Rollback) -> Result<(), Failure> {
         if own {
             protect(root, &client, &name).await?;
         }
-        let report = sent?;
+        let report = sent.map_err(|error| match error {
+            ApplyError::Interrupted => Failure::interrupted(goes_back(&name, to.number, &args.of.target)),
+            error => explain(error),
+        })?;
         if args.output == Format::Text {
             summary(&report, started.elapsed());
         }
         Ok(())
     })
+}
+
+/// What is to be done after an interrupted rollback.
+fn goes_back(name: &SetName, number: u64, target: &Target) -> String {
+    let context = target.context.as_ref().map_or_else(String::new, |context| format!(" --context {context}"));
+    let again = format!("`strake rollback {number} --set {} -n {}{context}`", name.set, name.namespace);
+    format!("what was sent to the cluster stays; {again} goes on with it, and `strake apply` goes forward to what the directory says")
 }
 
 fn nothing_before(name: &SetName, revisions: &[Told]) -> Failure {

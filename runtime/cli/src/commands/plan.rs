@@ -95,7 +95,8 @@ fn levels(words: &[String]) -> Result<BTreeMap<String, Level>, Failure> {
 fn inputs(located: &Located, input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
     let found = located.read(input.env.as_deref())?;
     let mut target = target.clone();
-    if !target.is_foreign() {
+    // Somebody else's repository chooses no login of this machine.
+    if !target.is_foreign() && input.within.is_none() {
         target.context.clone_from(&found.settings.context);
     }
     let manifest = |text: project::Text| Manifest { path: text.path.display().to_string(), text: text.text };

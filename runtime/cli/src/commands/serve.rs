@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
-use crate::args::{Kubeconfig, Serve};
+use crate::args::{Kubeconfig, Serve, Webhooks};
 use crate::connect::own_kubeconfig;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -28,14 +28,13 @@ pub fn serve(root: &Path, args: &Serve) -> Result<(), Failure> {
     need_root("strake serve")?;
     if args.detach {
         let started = Instant::now();
-        detach(root, args.listen, args.hooks)?;
+        detach(root, args.listen, &args.webhooks)?;
         note(format!("the cluster answers at https://{} after {}", args.listen, took(started.elapsed())));
         return Ok(());
     }
     let options = strake_cluster::Options { root: root.to_owned(), listen: args.listen };
     // First of all: a port in use must not leave anything made.
-    let hooks = args.hooks.map(|address| controller::listen(address).map_err(|error| Failure::text(format!("cannot listen at {address}: {error}"))));
-    let (hooks, own) = (hooks.transpose()?, root.to_owned());
+    let (hooks, own) = (controller::listen(&args.webhooks)?, root.to_owned());
     let beside: strake_cluster::Beside = Box::new(move |client| controller::run(own, client, hooks).boxed());
     strake_cluster::serve(options, Some(beside)).map_err(Failure::from)
 }
@@ -49,7 +48,7 @@ pub fn need_root(what: &str) -> Result<(), Failure> {
 }
 
 /// Starts a server in the background and waits until it answers.
-pub fn detach(root: &Path, listen: SocketAddr, hooks: Option<SocketAddr>) -> Result<(), Failure> {
+pub fn detach(root: &Path, listen: SocketAddr, webhooks: &Webhooks) -> Result<(), Failure> {
     if let Some(holder) = strake_cluster::holder(root) {
         return Err(Failure::text(format!("{} is already served by process {}: stop it with `strake stop`", root.display(), holder.pid)));
     }
@@ -66,7 +65,13 @@ pub fn detach(root: &Path, listen: SocketAddr, hooks: Option<SocketAddr>) -> Res
     let errors = log.try_clone()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("strake").arg("--root").arg(root).args(["serve", "--listen", &listen.to_string()]);
-    command.args(hooks.iter().flat_map(|hooks| ["--hooks".to_owned(), hooks.to_string()]));
+    command.args(webhooks.hooks.iter().flat_map(|hooks| ["--hooks".to_owned(), hooks.to_string()]));
+    for (flag, file) in [("--hooks-cert", &webhooks.hooks_cert), ("--hooks-key", &webhooks.hooks_key)] {
+        if let Some(file) = file {
+            // The server is in another directory.
+            command.arg(flag).arg(fs::canonicalize(file).map_err(|source| Failure::read(file, source))?);
+        }
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
     let left = strake_cluster::is_left(root);
     // From here on there is something to take back.

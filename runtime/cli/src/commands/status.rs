@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strake_apply::Revisions;
-use strake_apply::drift::{Drifted, DriftedField, State};
+use strake_apply::drift::{Additions, Drifted, DriftedField, State};
 use strake_apply::history::deployed;
 use strake_apply::status::{SetName, SetStatus, drifted, sets, status as look};
 use strake_apply::tree::Node;
@@ -56,7 +56,7 @@ pub fn status(root: &Path, args: &Status) -> Result<(), Failure> {
 /// The cluster, whatever the working directory holds.
 async fn anywhere(root: &Path, args: &Status) -> Result<Named, Failure> {
     let client = crate::connect::connect(root, &args.of.target).await?;
-    Ok(Named { name: SetName { namespace: String::new(), set: String::new() }, client, own: false })
+    Ok(Named { name: SetName { namespace: String::new(), set: String::new() }, client, own: false, keep: None })
 }
 
 async fn of_one(client: &Client, name: &SetName, args: &Status) -> Result<String, Failure> {
@@ -173,11 +173,15 @@ pub fn drift(root: &Path, args: &Drift) -> Result<(), Failure> {
         })?;
         let found = drifted(&client, &name, entry).await.map_err(explain)?;
         if args.output == Format::Text {
-            print_drift(&found, entry.number, entry.objects);
+            print_drift(&found.drifted, entry.number, entry.objects);
+            print_added(&found.added);
         } else {
-            say(data(&json!({"set": name.set, "namespace": name.namespace, "revision": entry.number, "objects": found}), args.output));
+            say(data(
+                &json!({"set": name.set, "namespace": name.namespace, "revision": entry.number, "objects": found.drifted, "added": found.added}),
+                args.output,
+            ));
         }
-        if found.is_empty() { Ok(()) } else { Err(Failure::silent(2)) }
+        if found.drifted.is_empty() { Ok(()) } else { Err(Failure::silent(2)) }
     })
 }
 
@@ -197,6 +201,20 @@ fn print_drift(found: &[Drifted], revision: u64, objects: usize) {
         drifted.fields.iter().for_each(|field| say(line(field, paint)));
     }
     say(format!("{} of {objects} not as revision {revision} says: `strake apply` puts it back", found.len()));
+}
+
+/// What others have added: for information, and no drift.
+fn print_added(found: &[Additions]) {
+    let paint = Paint::stdout();
+    for addition in found {
+        say(format!("{} {}  {}", paint.dim("added to"), addition.id, paint.dim(&addition.origin)));
+        for field in &addition.fields {
+            say(format!("    {}: {}{}", field.path, field.found, paint.dim(&format!("  by {}", field.by))));
+        }
+    }
+    if !found.is_empty() {
+        say("what others have added was never applied: `strake apply` leaves it as it is");
+    }
 }
 
 fn line(field: &DriftedField, paint: Paint) -> String {

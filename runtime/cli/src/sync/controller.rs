@@ -1,19 +1,20 @@
 //! The controller of Syncs inside `strake serve`: one follower an object.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use strake_client::{Change, Client, ListParams, Resource};
+use strake_cluster::HookTls;
 use tokio::sync::{Notify, watch};
 
 use super::follower::{Follower, Keeper, resource};
 use super::hooks::{self, Door};
 use super::keys::Keys;
 use super::{Context, Key};
-use crate::args::Target;
+use crate::args::{Target, Webhooks};
+use crate::failure::Failure;
 
 /// A follower, seen from outside.
 struct Known {
@@ -63,7 +64,7 @@ impl Followers {
         for (_, known) in known.iter().filter(|(key, _)| key.namespace == namespace) {
             let object = known.objects.borrow();
             let uses = |place: &Value| place["secretRef"]["name"] == name.as_str();
-            if uses(&object["spec"]) || uses(&object["spec"]["report"]) {
+            if ["report", "kubeConfig"].iter().any(|part| uses(&object["spec"][*part])) || uses(&object["spec"]) {
                 known.nudge.notify_one();
             }
         }
@@ -71,17 +72,17 @@ impl Followers {
 }
 
 /// Follows every Sync of the cluster until the task is dropped; hears webhooks when it is told where.
-pub async fn run(root: PathBuf, client: Client, hooks: Option<std::net::TcpListener>) {
+pub async fn run(root: PathBuf, client: Client, hooks: Option<Entrance>) {
     if let Err(error) = strake_cluster::make_private(&root, "sync") {
         tracing::error!("no repository is followed: cannot make {}: {error}", root.join("sync").display());
         return;
     }
     let context = Context::new(root, Some(client.clone()), Target::default());
     let followers = Followers::default();
-    if let Some(listener) = hooks {
+    if let Some((listener, tls)) = hooks {
         let door = Door::Cluster(client.clone(), followers.clone());
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(strake_cluster::serve_hooks(listener, hooks::heed(door)))),
+            Ok(listener) => drop(tokio::spawn(strake_cluster::serve_hooks(listener, tls, hooks::heed(door)))),
             Err(error) => tracing::error!("webhooks cannot be heard: {error}"),
         }
     }
@@ -107,12 +108,24 @@ pub async fn run(root: PathBuf, client: Client, hooks: Option<std::net::TcpListe
     }
 }
 
-/// Opens the door for webhooks.
+/// Where webhooks come in, and with which certificate.
+pub type Entrance = (std::net::TcpListener, Option<HookTls>);
+
+/// Opens the door for webhooks, when there is to be one.
 ///
 /// # Errors
-/// When the address cannot be had.
-pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// When the address cannot be had, or the certificate cannot be used.
+pub fn listen(args: &Webhooks) -> Result<Option<Entrance>, Failure> {
+    let Some(address) = args.hooks else { return Ok(None) };
+    let tls = match (&args.hooks_cert, &args.hooks_key) {
+        (Some(certificate), Some(key)) => Some(HookTls::new(certificate.clone(), key.clone())?),
+        _ => None,
+    };
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    let listener = listen().map_err(|error: std::io::Error| Failure::text(format!("cannot listen at {address}: {error}")))?;
+    Ok(Some((listener, tls)))
 }

@@ -19,7 +19,7 @@ pub const REVISION: &str = "STRAKE_GIT_REVISION";
 const MOST_SAID: u64 = 256 * 1024;
 
 /// What the process is told on its standard input, in one line. When that input ends, so does the process.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Job {
     /// The repository's files.
     pub tree: PathBuf,
@@ -31,6 +31,9 @@ pub struct Job {
     pub namespace: String,
     /// What stands behind `strake apply DIR`.
     pub words: Vec<String>,
+    /// The kubeconfig of the cluster that is deployed to, when it is from a Secret.
+    #[serde(default)]
+    pub kubeconfig: Option<String>,
 }
 
 /// How it ended.
@@ -72,9 +75,23 @@ fn words(context: &Context, spec: &Spec) -> Vec<String> {
 }
 
 /// Builds and applies the commit whose files are in `dir`.
-pub async fn deploy(context: &Context, key: &Key, spec: &Spec, head: &Head, dir: &Path) -> Result<(String, bool, AppliedSet), Trouble> {
+pub async fn deploy(
+    context: &Context,
+    key: &Key,
+    spec: &Spec,
+    head: &Head,
+    dir: &Path,
+    kubeconfig: Option<String>,
+) -> Result<(String, bool, AppliedSet), Trouble> {
     let lost = |error: std::io::Error| Trouble::new(Reason::Interrupted, format!("cannot start the deployment: {error}"));
-    let job = Job { tree: tree(dir), dir: tree(dir).join(&spec.path), name: key.name.clone(), namespace: key.namespace.clone(), words: words(context, spec) };
+    let job = Job {
+        tree: tree(dir),
+        dir: tree(dir).join(&spec.path),
+        name: key.name.clone(),
+        namespace: key.namespace.clone(),
+        words: words(context, spec),
+        kubeconfig,
+    };
     let mut command = Command::new("/proc/self/exe");
     command.arg0("strake").arg("--root").arg(&context.root).arg(COMMAND).env(REVISION, &head.commit).current_dir(tree(dir));
     // It is not killed: it ends by itself when its input does, and takes back what it has half done.

@@ -9,6 +9,7 @@ use strake_apply::status::{SetName, drifted};
 use strake_sync::AppliedSet;
 
 use super::Context;
+use super::keys::unnamed;
 use crate::args::Target;
 use crate::connect::connect;
 use crate::failure::chain;
@@ -17,12 +18,16 @@ use crate::failure::chain;
 const NAMED: usize = 3;
 
 /// What is not as it was applied, in one line. Nothing when all is, or when nothing is known to be applied.
-pub async fn look(context: &Context, set: Option<&AppliedSet>) -> Result<Option<String>, String> {
+pub async fn look(context: &Context, set: Option<&AppliedSet>, kubeconfig: Option<String>) -> Result<Option<String>, String> {
     let Some(set) = set.cloned() else { return Ok(None) };
-    let target = Target { context: set.context.clone().or_else(|| context.target.context.clone()), ..context.target.clone() };
-    let (root, runtime) = (context.root.clone(), tokio::runtime::Handle::current());
+    let (root, mut target, runtime) = (context.root.clone(), context.target.clone(), tokio::runtime::Handle::current());
+    let login = kubeconfig.map(|text| unnamed(text.as_bytes())).transpose().map_err(|trouble| trouble.message)?;
+    if let Some((_, path)) = &login {
+        target.kubeconfig = Some(path.clone());
+    }
     // A dry run of an apply is no future that may move between threads.
     let compared = tokio::task::spawn_blocking(move || runtime.block_on(compare(&root, &target, &set))).await;
+    drop(login);
     compared.unwrap_or_else(|error| Err(error.to_string()))
 }
 
@@ -32,7 +37,7 @@ async fn compare(root: &Path, target: &Target, set: &AppliedSet) -> Result<Optio
     let entries = Revisions::new(&client, &name.set, &name.namespace).list().await.map_err(|error| chain(&error))?;
     let Some(entry) = deployed(&entries) else { return Ok(None) };
     let found = drifted(&client, &name, entry).await.map_err(|error| chain(&error))?;
-    Ok(summary(&found, entry.objects))
+    Ok(summary(&found.drifted, entry.objects))
 }
 
 fn summary(found: &[Drifted], of: usize) -> Option<String> {

@@ -157,7 +157,10 @@ impl Follower {
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
-                let deployed = deploy::deploy(&context, &self.key, spec, &head, &self.dir()).await;
+                let deployed = match self.kubeconfig(spec).await {
+                    Ok(kubeconfig) => deploy::deploy(&context, &self.key, spec, &head, &self.dir(), kubeconfig).await,
+                    Err(trouble) => Err(trouble),
+                };
                 Event::Deployed(deployed.map(|(message, changed, set)| {
                     self.tell(spec, Event::Named(set));
                     (message, changed)
@@ -165,7 +168,11 @@ impl Follower {
             }
             Action::Check => {
                 let _place = self.context.asks.acquire().await;
-                Event::Checked(drift::look(&self.context, self.status.applied_set.as_ref()).await)
+                let looked = match self.kubeconfig(spec).await {
+                    Ok(kubeconfig) => drift::look(&self.context, self.status.applied_set.as_ref(), kubeconfig).await,
+                    Err(trouble) => Err(trouble.message),
+                };
+                Event::Checked(looked)
             }
             Action::Report { commit, fate, description } => {
                 let outcome = self.report(spec, &commit, fate, &description).await;
@@ -181,6 +188,14 @@ impl Follower {
         }
         self.tell(spec, event);
         self.keep(show).await;
+    }
+
+    /// The login for the cluster that is deployed to, when it is not the Sync's own: read anew each time.
+    async fn kubeconfig(&self, spec: &Spec) -> Result<Option<String>, Trouble> {
+        match &spec.kubeconfig {
+            Some(secret) => self.keys.kubeconfig(secret).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn ask(&self, spec: &Spec) -> Result<strake_sync::Refs, Trouble> {

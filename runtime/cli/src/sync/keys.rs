@@ -11,10 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use strake_client::{Client, Resource};
 use strake_registry::GitOptions;
-use strake_sync::{Reason, Trouble};
+use strake_sync::{KubeSecret, Reason, Trouble};
 
 /// How long one command of git may take: what hangs must not keep a repository from being asked again.
 const GIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Where a kubeconfig is in a Secret that does not say it.
+const KUBECONFIG: [&str; 3] = ["kubeconfig", "value", "value.yaml"];
 
 /// Where logins are found.
 #[derive(Clone)]
@@ -99,6 +102,20 @@ impl Keys {
         }
     }
 
+    /// The kubeconfig of the cluster that is deployed to: what it names is in it, and nothing is run for it.
+    pub async fn kubeconfig(&self, secret: &KubeSecret) -> Result<String, Trouble> {
+        let Keys::Cluster(client, namespace) = self else {
+            return Err(missing("in the foreground the cluster is named with --context or --kubeconfig".to_owned()));
+        };
+        let found = Keys::secret(client, namespace, &secret.name).await?;
+        let keys: Vec<&str> = secret.key.as_deref().map_or_else(|| KUBECONFIG.to_vec(), |key| vec![key]);
+        let none = || missing(format!("Secret {} has no key {}", found.name, keys.join(", ")));
+        let bytes = keys.iter().find_map(|key| found.bytes(key)).ok_or_else(none)?;
+        let text = String::from_utf8(bytes).map_err(|_| missing(format!("Secret {}: the kubeconfig is not text", found.name)))?;
+        strake_client::stands_alone(&text).map_err(|why| missing(format!("Secret {}: the kubeconfig cannot be used: {why}", found.name)))?;
+        Ok(text)
+    }
+
     /// The secret that deliveries of a webhook are signed with: `token` or `secret`.
     pub async fn webhook(&self, secret: &str) -> Result<String, Trouble> {
         match self {
@@ -136,8 +153,7 @@ fn login(password: Option<String>, user: Option<String>, key: Option<Vec<u8>>, k
     let mut open = Vec::new();
     let mut unnamed = |bytes: Option<Vec<u8>>| -> Result<Option<PathBuf>, Trouble> {
         let Some(bytes) = bytes else { return Ok(None) };
-        let file = in_memory(&bytes).map_err(|error| missing(format!("cannot keep a key in memory: {error}")))?;
-        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        let (file, path) = unnamed(&bytes)?;
         open.push(file);
         Ok(Some(path))
     };
@@ -151,6 +167,13 @@ fn login(password: Option<String>, user: Option<String>, key: Option<Vec<u8>>, k
         options.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     }
     Ok(Login { options, _open: open })
+}
+
+/// A file in memory, and the path by which it is there while it is open.
+pub fn unnamed(bytes: &[u8]) -> Result<(File, PathBuf), Trouble> {
+    let file = in_memory(bytes).map_err(|error| missing(format!("cannot keep a key in memory: {error}")))?;
+    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+    Ok((file, path))
 }
 
 /// A file that is nowhere, for the owner only: ssh wants its key so.

@@ -9,6 +9,7 @@ use strake_source::{Severity, Style, render};
 use strake_sync::{AppliedSet, Reason, Trouble};
 
 use super::deploy::{Ended, Job};
+use super::keys::unnamed;
 use crate::args::{Apply, Cli, Command, Progress};
 use crate::commands::apply::{build_into, reach, send_plan};
 use crate::commands::lock;
@@ -58,8 +59,22 @@ fn arguments(job: &Job) -> Result<Apply, Trouble> {
 fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
     let mut args = arguments(job)?;
     let invalid = |failure: Failure| told(Reason::ManifestsInvalid, &failure);
+    // Open for as long as it is used.
+    let login = job.kubeconfig.as_ref().map(|text| unnamed(text.as_bytes())).transpose()?;
+    if let Some((_, path)) = &login {
+        args.target.kubeconfig = Some(path.clone());
+    }
     let (name, settings) = project::identity(&job.dir, args.input.env.as_deref()).map_err(invalid)?;
     if args.input.set.is_none() && name.is_none() {
+    // Who follows a repository decides where it is deployed to, and nobody who may push to it.
+    if let (Some(context), false) = (&settings.context, args.target.is_foreign()) {
+        let environment = args.input.env.as_deref().unwrap_or_default();
+        let message = format!(
+            "{} has the context `{context}` for the environment `{environment}`: a repository that is followed does not choose the cluster. Who follows it names one (--context, --kubeconfig or --kubeconfig-secret), or an environment without a context",
+            project_file(job)
+        );
+        return Err(Trouble::new(Reason::TargetForbidden, message));
+    }
         args.input.set = Some(job.name.clone());
     }
     if args.input.namespace.is_none() && settings.namespace.is_none() {
@@ -83,7 +98,7 @@ fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
     reach(root, &compiled.target).map_err(|failure| told(Reason::ClusterUnreachable, &failure))?;
     build_into(root, &mut compiled, Progress::Plain).map_err(|failure| told(Reason::BuildFailed, &failure))?;
     let Compiled { plan, target, .. } = compiled;
-    let set = AppliedSet { name: plan.deploy.set.clone(), namespace: plan.deploy.namespace.clone(), context: target.context.clone() };
+    let set = AppliedSet { name: plan.deploy.set.clone(), namespace: plan.deploy.namespace.clone() };
     let sent = interrupt::wait_or("the deployment was interrupted", async {
         let client = connect(root, &target).await?;
         send_plan(root, &client, &plan, &args, &target, None).await
@@ -135,6 +150,11 @@ fn folder(job: &Job) -> String {
     let folder = job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).display().to_string();
     if folder.is_empty() || folder == "." { "its root".to_owned() } else { format!("`{folder}` or above it") }
 }
+/// The project's file, as the repository has it.
+fn project_file(job: &Job) -> String {
+    job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).join(strake_compile::config::FILE_NAME).display().to_string()
+}
+
 
 /// Paths as the repository has them: where it was fetched to is nobody's business.
 fn relative(mut trouble: Trouble, job: &Job) -> Trouble {

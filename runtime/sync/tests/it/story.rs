@@ -234,7 +234,7 @@ fn what_others_change_is_told_and_put_back_where_that_is_wanted() {
     // Nobody who may not look says that all is well.
     world.tell(Event::Checked(Err("forbidden".to_owned())));
     assert_eq!(world.status.condition("Drifted").map(|condition| condition.status.as_str()), Some("Unknown"));
-    world.tell(Event::Named(AppliedSet { name: "shop".to_owned(), namespace: "default".to_owned(), context: None }));
+    world.tell(Event::Named(AppliedSet { name: "shop".to_owned(), namespace: "default".to_owned() }));
     assert_eq!(world.status.applied_set.as_ref().map(|set| set.name.as_str()), Some("shop"));
 }
 

@@ -49,17 +49,17 @@ pub fn run(root: &Path, args: &Follow, mut object: Value) -> Result<(), Failure>
     resume(&path, &mut object);
     let paint = Paint::stderr();
     note(format!("{key} follows {}; Ctrl-C ends that", object["spec"]["url"].as_str().unwrap_or_default()));
-    let door = args.hooks.map(controller::listen).transpose()?;
+    let door = controller::listen(&args.webhooks)?;
     interrupt::wait_or("the repository is not followed any more; what runs stays", async {
         let context = Context::new(root.to_owned(), None, args.target.clone());
         let object = Arc::new(object);
         let (_objects, received) = watch::channel(object.clone());
         let nudge = Arc::new(Notify::new());
         let keys = Keys::Files(files);
-        if let Some(listener) = door {
+        if let Some((listener, tls)) = door {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let one = Door::One(key.clone(), object, keys.clone(), nudge.clone());
-            tokio::spawn(strake_cluster::serve_hooks(listener, hooks::heed(one)));
+            tokio::spawn(strake_cluster::serve_hooks(listener, tls, hooks::heed(one)));
         }
         let said = std::sync::Mutex::new(String::new());
         let show = move |_: &Key, status: &Status| tell(paint, &said, status);

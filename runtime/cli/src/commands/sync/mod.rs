@@ -45,7 +45,7 @@ fn follow(root: &Path, args: &Follow) -> Result<(), Failure> {
         }
         return foreground::run(root, args, wanted.sync);
     }
-    if args.hooks.is_some() {
+    if args.webhooks.hooks.is_some() {
         return Err(Failure::text("--hooks is for --foreground: a cluster hears webhooks with `strake serve --hooks ADDRESS:PORT`").with_code(2));
     }
     interrupt::wait_or("the repository is followed all the same", async {

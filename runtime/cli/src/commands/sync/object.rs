@@ -51,6 +51,9 @@ pub fn of(args: &Follow) -> Result<Wanted, Failure> {
     } else if let Some(given) = &logins.secret {
         spec["secretRef"] = refer(given);
     }
+    if let Some(given) = &logins.kubeconfig_secret {
+        spec["kubeConfig"] = json!({"secretRef": refer(given)});
+    }
     if let Some(file) = &logins.webhook_secret_file {
         secrets.push(secret("webhook", vec![("token", file)])?);
         spec["webhook"] = json!({"secretRef": refer(&format!("{name}-webhook"))});
