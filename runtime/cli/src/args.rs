@@ -7,6 +7,7 @@ mod consent;
 mod dev;
 mod foreign;
 mod history;
+mod progress;
 mod rollout;
 mod sync;
 
@@ -21,6 +22,7 @@ pub use consent::{Consent, PlanConsent};
 pub use dev::{PortForward, Up};
 pub use foreign::{Foreign, builder};
 pub use history::{Drift, History, Rollback, SetArgs, Status};
+pub use progress::{Progress, progress};
 pub use rollout::{Rollout, RolloutAbort, RolloutOf, RolloutPromote, RolloutUndo, RolloutVerb};
 pub use sync::{Follow, Sync, SyncList, SyncName, SyncNow, SyncStatus, SyncVerb};
 
@@ -112,30 +114,6 @@ pub enum Command {
     Registry(crate::commands::registry::Registry),
     /// Explain a diagnostic's code
     Explain(Explain),
-}
-
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
-    /// A live view on a terminal, plain lines elsewhere
-    Auto,
-    /// A live view
-    Tty,
-    /// A line an event
-    Plain,
-    /// A JSON object a line
-    Json,
-    /// Nothing
-    Quiet,
-}
-
-/// `--progress` of `strake build`: other programs read BuildKit's own JSON, and are not to take strake's for it.
-pub(crate) fn progress(word: &str) -> Result<Progress, String> {
-    match word {
-        "rawjson" => Err("BuildKit's stream of status documents is not written; --progress json is strake's own, an object a line".to_owned()),
-        "none" => Ok(Progress::Quiet),
-        word => <Progress as ValueEnum>::from_str(word, false).map_err(|_| "expected auto, tty, plain, json, quiet or none".to_owned()),
-    }
 }
 
 /// How results are printed.
