@@ -22,7 +22,7 @@ pub(crate) fn labels(layer: &Layer, resources: &mut [Resource]) {
         if selectors || flag("includeTemplates") {
             places.extend(TEMPLATE_LABELS.iter());
         }
-        if selectors || flag("includeVolumeClaimTemplates") {
+        if selectors || flag("includeTemplates") || flag("includeVolumeClaimTemplates") {
             places.extend(CLAIM_LABELS.iter());
         }
         write(pairs, &places, resources);

@@ -174,7 +174,12 @@ fn change(work: &mut Work<'_>, patch: &Node, found: &[usize], allow: Allow, reso
             _ => merge::merge(&mut resource.node, patch, schema, &mut work.replaced),
         };
         match changed {
-            Ok(true) => keep_name(resource, &before, allow),
+            // Operations mean what they say; only a merge is held to its object.
+            Ok(true) if matches!(patch.kind, Kind::Sequence(_)) => keep_name(resource, &before, Allow { name: true, kind: true }),
+            Ok(true) => {
+                keep_version(resource, &before);
+                keep_name(resource, &before, allow);
+            }
             Ok(false) => gone.push(*at),
             Err(Conflict { span, message }) => {
                 let finding = Diagnostic::error("kustomize-patch", message).at(span);
@@ -184,6 +189,15 @@ fn change(work: &mut Work<'_>, patch: &Node, found: &[usize], allow: Allow, reso
     }
     for at in gone.into_iter().rev() {
         resources.remove(at);
+    }
+}
+
+/// A merge never changes the group and version: a patch with a target may name any.
+fn keep_version(resource: &mut Resource, before: &Id) {
+    let version = if before.group.is_empty() { before.version.clone() } else { format!("{}/{}", before.group, before.version) };
+    if text_at(&resource.node, &["apiVersion"]) != version {
+        let span = resource.node.span_at("/apiVersion").unwrap_or(resource.node.span);
+        set(&mut resource.node, "apiVersion", crate::edit::text(version.as_str(), span));
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read their own files and ask the real kustomize")]
 
+mod differential;
 mod findings;
 
 use std::collections::BTreeMap;
