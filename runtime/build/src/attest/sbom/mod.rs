@@ -1,5 +1,6 @@
 //! What is in an image: packages by the databases of package managers and by lock files of languages, and their list as SPDX 2.3.
 
+mod bdb;
 mod golang;
 mod locks;
 mod ndb;
@@ -197,7 +198,7 @@ fn database(path: &str) -> Option<rpm::Database> {
     match name {
         "rpmdb.sqlite" => Some(sqlite::blobs),
         "Packages.db" => Some(ndb::blobs),
-        "Packages" => Some(|_| Err("rpm databases of the Berkeley DB form are not supported: its packages are not listed".to_owned())),
+        "Packages" => Some(bdb::blobs),
         _ => None,
     }
 }
