@@ -134,7 +134,9 @@ fn branch_merge_and_revert(workflow: &Workflow, pull: &[(&str, &str)], main: &[(
     commit(&world, "two");
     let ran = workflow.run(&world, "feature", pull).ok();
     assert_eq!((everything(&world), image(&world)), before, "a plan touches nothing: {}", ran.all());
-    for part in ["pull request #7 planned", "configmap/settings", "deployment/web", "spec.replicas", "data.colour", "| web:latest | `sha256:"] {
+    let digests = [format!("- spec.template.spec.containers[web].image: \"{}\"", before.1), "+ spec.template.spec.containers[web].image: \"".to_owned()];
+    let parts = ["pull request #7 planned", "configmap/settings", "deployment/web", "spec.replicas", "data.colour", "| web:latest | `sha256:"];
+    for part in parts.into_iter().chain(digests.iter().map(String::as_str)) {
         assert!(told().contains(part), "{part} in {}", told());
     }
     assert!(!ran.stderr.contains("wrote the build cache"), "a pull request does not decide what others build: {}", ran.all());
@@ -206,6 +208,68 @@ fn another_cluster_runs_what_was_pushed_and_a_rehearsal_changes_nothing() {
     assert_eq!(serde_json::from_str::<Value>(&world.strake(&args).ok().stdout).expect("JSON")["changes"], false, "the same again");
     drop(registry);
     world.stop();
+}
+
+#[test]
+fn a_pull_request_is_compared_by_the_digests_of_what_both_sides_build() {
+    needs!("git");
+    let world = World::new();
+    shop(&world);
+    let run = |branch: &str| {
+        sh(&world, &format!("rm -rf clone; git clone -q --branch {branch} served/shop.git clone"));
+        let mut command = world.strake_command(&["ci", "clone/deploy", "-o", "json"]);
+        command.envs([("GITHUB_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_BASE_REF", "main")]);
+        let output = command.output().expect("strake runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let ran = Ran { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code().unwrap_or(-1) }.ok();
+        serde_json::from_str::<Value>(&ran.stdout).expect("JSON alone")
+    };
+    // What changes of the image, before and after.
+    let images = |told: &Value| {
+        let fields = told["review"]["changes"].as_array().into_iter().flatten().flat_map(|change| change["fields"].as_array().cloned().unwrap_or_default());
+        let image = fields.filter(|field| field["path"].as_str().is_some_and(|path| path.ends_with(".image")));
+        image.map(|field| (field["before"].as_str().unwrap_or_default().to_owned(), field["after"].as_str().unwrap_or_default().to_owned())).collect::<Vec<_>>()
+    };
+    // Files of a checkout have the modes of a checkout on both sides, whatever the repository's attributes leave out of archives.
+    world.write("work/deploy/web/tool", "#!/bin/sh\n");
+    world.write("work/deploy/web/Dockerfile", "FROM scratch\nCOPY . /\nENTRYPOINT [\"/guestbook\"]\nCMD [\"store\"]\n");
+    world.write("work/.gitattributes", "page export-ignore\n");
+    sh(&world, "chmod 755 work/deploy/web/tool");
+    commit(&world, "more files");
+    // Nothing of the image changes, and that is known.
+    sh(&world, "cd work; git checkout -q -b colour");
+    world.write("work/deploy/settings.yaml", settings("blue"));
+    commit(&world, "colour");
+    let told = run("colour");
+    assert_eq!((images(&told), &told["review"]["complete"]), (Vec::new(), &Value::Bool(true)), "{:#}", told["review"]);
+    assert!(told["review"].to_string().contains("data.colour"), "{:#}", told["review"]);
+    // It does, and both are told.
+    sh(&world, "cd work; git checkout -q main; git checkout -q -b page");
+    world.write("work/deploy/web/page", "two");
+    commit(&world, "page");
+    let told = run("page");
+    let found = images(&told);
+    assert_eq!(found.len(), 1, "{:#}", told["review"]);
+    for image in [&found[0].0, &found[0].1] {
+        assert!(image.starts_with("docker.io/library/web:latest@sha256:") || image.starts_with("web:latest@sha256:"), "{image}");
+    }
+    assert_ne!(found[0].0, found[0].1);
+    assert_eq!((&told["review"]["complete"], told["review"]["warnings"].to_string().contains("unknown-image")), (&Value::Bool(true), false));
+    // A base that cannot be built is unknown by name, and what mends it is reviewed all the same.
+    sh(&world, "cd work; git checkout -q main");
+    world.write("work/deploy/web/Dockerfile", "FROM scratch\nCOPY nothing-of-that-name /x\nENTRYPOINT [\"/guestbook\"]\n");
+    commit(&world, "broken");
+    sh(&world, "cd work; git checkout -q -b mend");
+    world.write("work/deploy/web/Dockerfile", "FROM scratch\nCOPY guestbook /guestbook\nENTRYPOINT [\"/guestbook\"]\nCMD [\"store\"]\n");
+    commit(&world, "mended");
+    let told = run("mend");
+    let warnings = told["review"]["warnings"].as_array().expect("a list").clone();
+    let unknown = warnings.iter().find(|warning| warning["code"] == "unknown-image").unwrap_or_else(|| panic!("{:#}", told["review"]));
+    assert!(unknown["message"].as_str().is_some_and(|text| text.contains("what web:latest was") && text.contains("its build failed")), "{unknown}");
+    assert_eq!(told["review"]["complete"], false);
+    let found = images(&told);
+    assert!(found.len() == 1 && found[0].0.contains("unknown") && found[0].1.contains("@sha256:"), "{found:?}");
+    world.nothing_left();
 }
 
 #[test]

@@ -306,3 +306,32 @@ fn a_round_that_the_cluster_did_not_answer_is_made_up_for_without_another_save()
     world.strake(&["down", "app"]).ok();
     world.stop();
 }
+
+#[test]
+fn a_save_reaches_another_cluster_by_way_of_its_registry() {
+    needs!("busybox", "curl");
+    let world = world();
+    world.serve();
+    let root = world.path("hub").display().to_string();
+    let args = ["--root", &root, "registry", "serve", "--listen", "127.0.0.1:5000"];
+    let registry = crate::repositories::Server::start(&world, &strake_tests::binary().display().to_string(), &args, 5000);
+    let kubeconfig = world.strake(&["kubeconfig", "--path"]).ok().stdout.trim().to_owned();
+    // To strake a cluster that is named is another one.
+    let running = Loop::start(&world, &["--kubeconfig", &kubeconfig, "--push-to", "localhost:5000/dev"]);
+    let local = running.local("service/web");
+    answers(&world, &running, &local, "one");
+    let image = || world.get("deployment", "web")["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
+    let first = image();
+    assert!(first.starts_with("localhost:5000/dev/web:latest@sha256:"), "{first}");
+    world.write("app/www/index.html", "two");
+    answers(&world, &running, &local, "two");
+    assert!(image().starts_with("localhost:5000/dev/web:latest@sha256:") && image() != first, "{}", image());
+    // A registry that is away is told, and what runs goes on.
+    drop(registry);
+    world.write("app/www/index.html", "three");
+    running.fails("push", "localhost:5000");
+    assert_eq!(page(&world, &local, ""), "two");
+    running.interrupt();
+    world.strake(&["down", "app"]).ok();
+    world.stop();
+}

@@ -108,6 +108,12 @@ fn deploy(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out, "  {:>3}  {:width$}  {}", index + 1, change.id.to_string(), notes.join("; "))?;
     }
+    if !deploy.occasions.is_empty() {
+        writeln!(out, " at other occasions")?;
+    }
+    for hook in &deploy.occasions {
+        writeln!(out, "       {:width$}  {}; hook, run at {}", hook.change.id.to_string(), hook.change.origin, hook.when.word())?;
+    }
     Ok(())
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde_json::Value;
 use strake_kinds::KindInfo;
-use strake_plan::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Phase, Wanted};
+use strake_plan::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, OccasionalHook, Phase, Wanted};
 use strake_source::{Diagnostic, Sources, Span, Spanned, nearest};
 
 use crate::graph::{self, Pin, Stage, Strength};
@@ -68,13 +69,14 @@ fn rank(id: &ObjectId) -> usize {
 /// The order depends on the objects alone, not on the order of files. Objects that are not sound are part of it: the caller refuses a plan with errors. Objects that are
 /// not for an apply (a hook that runs at another occasion) are left out.
 pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built: &dyn Fn(&str) -> Option<usize>) -> (DeployPlan, Vec<Diagnostic>) {
-    let wishes: Vec<Wishes> = manifests.iter().map(wishes).collect();
+    let wishes: Vec<Wishes> = manifests.par_iter().map(wishes).collect();
     let mut members: Vec<usize> = (0..manifests.len()).filter(|index| !wishes[*index].left_out).collect();
     let key = |index: &usize| {
         let id = &manifests[*index].id;
         (rank(id), id.namespace.clone(), id.kind.clone(), id.name.clone(), id.group.clone())
     };
     members.sort_by_cached_key(key);
+    let occasions = occasions(sources, manifests, &wishes, built);
     let mut ordering = Ordering::new(manifests, members, wishes);
     ordering.hooks(&options.hooks);
     let edges = ordering.edges();
@@ -93,25 +95,32 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
     after.iter_mut().for_each(|edges| edges.sort_unstable());
     let configuration = (!options.keep_pods).then(|| Configuration::of(manifests));
     ordering.findings.extend(health::check(manifests, &options.health));
-    let changes = sorted.order.iter().map(|node| {
-        let manifest = &manifests[ordering.members[*node]];
-        Change {
+    let sealed = sources.secrets().next().is_some();
+    let take = |node: &usize| (*node, std::mem::take(&mut after[*node]), std::mem::take(&mut ordering.external[*node]));
+    let parts: Vec<(usize, Vec<Edge>, Vec<External>)> = sorted.order.iter().map(take).collect();
+    let change = |(node, after, external): (usize, Vec<Edge>, Vec<External>)| {
+        let manifest = &manifests[ordering.members[node]];
+        let mut findings = Vec::new();
+        let change = Change {
             id: manifest.id.clone(),
             object: {
                 let object = configuration.as_ref().map_or_else(|| manifest.value.clone(), |configuration| configuration.stamp(manifest));
                 health::stated(object, manifest, &options.health)
             },
-            after: std::mem::take(&mut after[*node]),
-            external: std::mem::take(&mut ordering.external[*node]),
-            stage: sorted.stages[*node],
-            hook: ordering.wishes[*node].hook,
-            rollout: crate::rollout::rollout(manifest, manifests, &mut ordering.findings),
+            after,
+            external,
+            stage: sorted.stages[node],
+            hook: ordering.wishes[node].hook,
+            rollout: crate::rollout::rollout(manifest, manifests, &mut findings),
             origin: origin(sources, manifest),
             places: crate::places::places(sources, manifest),
-            sensitive: crate::sensitive::pointers(sources, manifest),
-        }
-    });
-    let changes = changes.collect();
+            sensitive: if sealed { crate::sensitive::pointers(sources, manifest) } else { Vec::new() },
+        };
+        (change, findings)
+    };
+    let made: Vec<(Change, Vec<Diagnostic>)> = parts.into_par_iter().map(change).collect();
+    let (changes, findings): (Vec<Change>, Vec<Vec<Diagnostic>>) = made.into_iter().unzip();
+    ordering.findings.extend(findings.into_iter().flatten());
     let edges = images(manifests).into_iter().filter_map(|image| {
         let change = place_of[image.manifest]?;
         built(&image.image).map(|index| ImageEdge { change, pointer: image.pointer, image: index })
@@ -124,8 +133,38 @@ pub fn plan(sources: &Sources, manifests: &[Manifest], options: &Options, built:
         keep_revisions: options.keep_revisions,
         changes,
         images: edges,
+        occasions,
     };
     (plan, ordering.findings)
+}
+
+/// The hooks that run at other occasions, in their order: by weight, then by kind and name.
+fn occasions(sources: &Sources, manifests: &[Manifest], wishes: &[Wishes], built: &dyn Fn(&str) -> Option<usize>) -> Vec<OccasionalHook> {
+    let uses = images(manifests);
+    let mut found = Vec::new();
+    for (index, (manifest, wishes)) in manifests.iter().zip(wishes).enumerate() {
+        let own = || uses.iter().filter(|used| used.manifest == index).filter_map(|used| Some((used.pointer.clone(), built(&used.image)?)));
+        found.extend(wishes.occasions.iter().map(|(when, weight, hook)| OccasionalHook {
+            when: *when,
+            weight: *weight,
+            change: Change {
+                id: manifest.id.clone(),
+                object: manifest.value.clone(),
+                hook: Some(*hook),
+                origin: origin(sources, manifest),
+                places: crate::places::places(sources, manifest),
+                sensitive: crate::sensitive::pointers(sources, manifest),
+                ..Change::default()
+            },
+            images: own().collect(),
+        }));
+    }
+    let key = |hook: &OccasionalHook| {
+        let id = &hook.change.id;
+        (hook.when, hook.weight, rank(id), id.namespace.clone(), id.kind.clone(), id.name.clone(), id.group.clone())
+    };
+    found.sort_by_cached_key(key);
+    found
 }
 
 /// Group, kind, namespace and name of an object.

@@ -1,6 +1,6 @@
 //! What people say about order, in the words of the tools that they come from: annotations of strake, cli-utils, kapp, Argo CD and Helm.
 
-use strake_plan::{Hook, HookRun, Phase, Wanted};
+use strake_plan::{Hook, HookRun, Occasion, Phase, Wanted, kapp};
 use strake_source::{Diagnostic, Span};
 
 use crate::graph::{Pin, Stage};
@@ -13,8 +13,6 @@ const HOOK_WEIGHT: &str = "strake.dev/hook-weight";
 const HOOK_DELETE: &str = "strake.dev/hook-delete-policy";
 const HOOK_RUN: &str = "strake.dev/hook-run";
 const CLI_UTILS: &str = "config.kubernetes.io/depends-on";
-const KAPP_GROUP: &str = "kapp.k14s.io/change-group";
-const KAPP_RULE: &str = "kapp.k14s.io/change-rule";
 const ARGO_WAVE: &str = "argocd.argoproj.io/sync-wave";
 const ARGO_HOOK: &str = "argocd.argoproj.io/hook";
 const ARGO_DELETE: &str = "argocd.argoproj.io/hook-delete-policy";
@@ -52,6 +50,8 @@ pub(crate) struct Wishes {
     pub rules: Vec<GroupRule>,
     pub pin: Option<Pin>,
     pub hook: Option<Hook>,
+    /// Other occasions than an apply at which it runs, with its weight.
+    pub occasions: Vec<(Occasion, i64, Hook)>,
     /// It is for another occasion than an apply, and not a part of the plan.
     pub left_out: bool,
     pub findings: Vec<Diagnostic>,
@@ -156,27 +156,11 @@ impl Reader<'_> {
     }
 
     fn kapp(&mut self) {
-        let annotations = self.manifest.value.pointer("/metadata/annotations").and_then(|value| value.as_object());
-        let keys: Vec<String> = annotations.into_iter().flat_map(|map| map.keys().cloned()).collect();
-        let is = |key: &str, base: &str| key == base || key.strip_prefix(base).is_some_and(|rest| rest.starts_with('.'));
-        for key in keys {
-            let text = self.filled(self.text(&key).unwrap_or_default());
-            if is(&key, KAPP_GROUP) {
-                self.wishes.groups.push(text);
-            } else if is(&key, KAPP_RULE) {
-                self.rule(&key, &text);
-            }
+        let (id, object) = (&self.manifest.id, &self.manifest.value);
+        self.wishes.groups = kapp::groups(id, object);
+        for (key, text) in kapp::texts(id, object, kapp::CHANGE_RULE) {
+            self.rule(&key, &text);
         }
-        let own = self.default_groups();
-        self.wishes.groups.extend(own);
-    }
-
-    /// A text of kapp with its placeholders filled in.
-    fn filled(&self, text: &str) -> String {
-        let id = &self.manifest.id;
-        let text = text.trim().replace("{api-group}", &id.group).replace("{kind}", &id.kind).replace("{name}", &id.name);
-        let defined = |pointer: &str| self.manifest.value.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-        text.replace("{namespace}", &id.namespace).replace("{crd-group}", &defined("/spec/group")).replace("{crd-kind}", &defined("/spec/names/kind"))
     }
 
     fn rule(&mut self, key: &str, text: &str) {
@@ -186,31 +170,14 @@ impl Reader<'_> {
             ["upsert", side @ ("before" | "after"), "upserting", group] => {
                 self.wishes.rules.push(GroupRule { before: *side == "before", group: (*group).to_owned(), span });
             }
+            // What is deleted is not among the manifests: it is read from the objects of the cluster when they go.
+            ["delete", "before" | "after", "deleting", _] => {}
             ["upsert" | "delete", "before" | "after", "upserting" | "deleting", _] => {
-                let finding = Diagnostic::warning("order-annotation", format!("`{text}` is not followed: deletions come after everything else here"));
-                self.wishes.findings.push(finding.at(span));
+                let message = format!("`{text}` is not followed: deletions come after everything else here, or before it with strake.dev/prune: early");
+                self.wishes.findings.push(Diagnostic::warning("order-annotation", message).at(span));
             }
             _ => self.wrong(key, format!("`{text}` is not `(upsert|delete) (before|after) (upserting|deleting) GROUP`")),
         }
-    }
-
-    /// The groups that kapp puts objects into by itself.
-    fn default_groups(&self) -> Vec<String> {
-        let id = &self.manifest.id;
-        let names: Vec<String> = match id.kind.as_str() {
-            "CustomResourceDefinition" => vec!["crds".to_owned(), self.filled("crds-{crd-group}-{crd-kind}")],
-            "Namespace" => vec!["namespaces".to_owned(), format!("namespaces-{}", id.name)],
-            "StorageClass" => vec!["storage-class".to_owned()],
-            "PersistentVolume" | "PersistentVolumeClaim" => vec!["storage".to_owned()],
-            "ClusterRole" | "Role" => vec!["rbac-roles".to_owned(), "rbac".to_owned()],
-            "ClusterRoleBinding" | "RoleBinding" => vec!["rbac-role-bindings".to_owned(), "rbac".to_owned()],
-            "ServiceAccount" => vec!["serviceaccount".to_owned(), "pod-related".to_owned()],
-            "NetworkPolicy" | "ResourceQuota" | "LimitRange" | "PodDisruptionBudget" | "PriorityClass" | "RuntimeClass" | "Secret" | "ConfigMap" => {
-                vec!["pod-related".to_owned()]
-            }
-            _ => Vec::new(),
-        };
-        names.into_iter().map(|name| format!("change-groups.kapp.k14s.io/{name}")).collect()
     }
 
     fn hook(&mut self) {
@@ -262,8 +229,12 @@ impl Reader<'_> {
     fn argo_hook(&mut self, wave: Option<i64>) -> Option<(Hook, Pin)> {
         let phases = [("PreSync", Phase::Before), ("Sync", Phase::Main), ("PostSync", Phase::After)];
         let words = self.words(ARGO_HOOK);
-        let (phase, word) = self.occasion(ARGO_HOOK, &words, &phases, &["SyncFail", "Skip", "PreDelete", "PostDelete"])?;
+        let others =
+            [("SyncFail", Some(Occasion::SyncFail)), ("PreDelete", Some(Occasion::PreDelete)), ("PostDelete", Some(Occasion::PostDelete)), ("Skip", None)];
         let policies = self.words(ARGO_DELETE).iter().map(|policy| kebab(policy)).collect::<Vec<_>>();
+        let (found, occasions) = self.occasion(ARGO_HOOK, &words, &phases, &others);
+        self.occasional(ARGO_DELETE, &policies, occasions, wave.unwrap_or(0));
+        let (phase, word) = found?;
         let hook = self.policies(ARGO_DELETE, &policies, phase, HookRun::Each);
         Some((hook, Pin { stage: Stage { phase, wave: wave.unwrap_or(0) }, span: place(self.manifest, ARGO_HOOK), words: format!("hook {word}") }))
     }
@@ -276,9 +247,21 @@ impl Reader<'_> {
             ("post-install", Phase::After),
             ("post-upgrade", Phase::After),
         ];
-        let others = ["pre-delete", "post-delete", "pre-rollback", "post-rollback", "test", "test-success", "test-failure"];
+        let others = [
+            ("pre-delete", Some(Occasion::PreDelete)),
+            ("post-delete", Some(Occasion::PostDelete)),
+            ("pre-rollback", Some(Occasion::PreRollback)),
+            ("post-rollback", Some(Occasion::PostRollback)),
+            ("test", Some(Occasion::Test)),
+            ("test-success", Some(Occasion::Test)),
+            ("test-failure", None),
+        ];
         let words = self.words(HELM_HOOK);
-        let (phase, word) = self.occasion(HELM_HOOK, &words, &phases, &others)?;
+        let wave = self.number(HELM_WEIGHT).unwrap_or(0);
+        let policies = self.words(HELM_DELETE);
+        let (found, occasions) = self.occasion(HELM_HOOK, &words, &phases, &others);
+        self.occasional(HELM_DELETE, &policies, occasions, wave);
+        let (phase, word) = found?;
         let side = if phase == Phase::Before { "pre" } else { "post" };
         let has = |occasion: &str| words.iter().any(|word| *word == format!("{side}-{occasion}"));
         let run = match (has("install"), has("upgrade")) {
@@ -286,39 +269,58 @@ impl Reader<'_> {
             (false, true) => HookRun::Upgrade,
             _ => HookRun::Each,
         };
-        let wave = self.number(HELM_WEIGHT).unwrap_or(0);
-        let policies = self.words(HELM_DELETE);
         let hook = self.policies(HELM_DELETE, &policies, phase, run);
         Some((hook, Pin { stage: Stage { phase, wave }, span: place(self.manifest, HELM_HOOK), words: format!("hook {word}") }))
     }
 
-    /// The first phase that the words name. Words for other occasions than an apply leave the object out; further phases are told.
-    fn occasion(&mut self, key: &str, words: &[String], phases: &[(&str, Phase)], others: &[&str]) -> Option<(Phase, String)> {
+    /// The first phase of an apply that the words name, and the other occasions. Without a phase the object is left out of applies; further phases are told.
+    fn occasion(
+        &mut self,
+        key: &str,
+        words: &[String],
+        phases: &[(&str, Phase)],
+        others: &[(&str, Option<Occasion>)],
+    ) -> (Option<(Phase, String)>, Vec<Occasion>) {
         let mut chosen: Option<(Phase, String)> = None;
-        let mut elsewhere = Vec::new();
+        let (mut occasions, mut elsewhere) = (Vec::new(), Vec::new());
         for word in words {
-            match phases.iter().find(|(name, _)| name == word) {
-                Some((_, phase)) if chosen.as_ref().is_none_or(|(first, _)| first == phase) => {
+            let other = others.iter().find(|(name, _)| name == word);
+            match (phases.iter().find(|(name, _)| name == word), other) {
+                (Some((_, phase)), _) if chosen.as_ref().is_none_or(|(first, _)| first == phase) => {
                     chosen.get_or_insert_with(|| (*phase, word.clone()));
                 }
-                Some(_) => elsewhere.push(word.clone()),
-                None if others.contains(&word.as_str()) => elsewhere.push(word.clone()),
-                None => {
-                    let known: Vec<&str> = phases.iter().map(|(name, _)| *name).chain(others.iter().copied()).collect();
+                (None, Some((_, Some(occasion)))) if occasions.contains(occasion) => {}
+                (None, Some((_, Some(occasion)))) => occasions.push(*occasion),
+                (Some(_), _) | (None, Some(_)) => elsewhere.push(word.clone()),
+                (None, None) => {
+                    let known: Vec<&str> = phases.iter().map(|(name, _)| *name).chain(others.iter().map(|(name, _)| *name)).collect();
                     let near = strake_source::nearest(word, known.iter().copied());
                     let hint = near.map_or_else(|| format!("there are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
                     self.wrong(key, format!("`{word}` is no hook: {hint}"));
-                    return None;
+                    return (None, Vec::new());
                 }
             }
         }
         self.wishes.left_out = chosen.is_none();
         if !elsewhere.is_empty() && elsewhere != ["Skip"] {
-            let left = if chosen.is_none() { "; it is left out" } else { "" };
+            let left = if chosen.is_none() && occasions.is_empty() { "; it is left out" } else { "" };
             let message = format!("{} does not run at {}: an apply does not do that{left}", self.manifest.id, elsewhere.join(", "));
             self.wishes.findings.push(Diagnostic::warning("hook-not-run", message).at(place(self.manifest, key)));
         }
-        chosen
+        (chosen, occasions)
+    }
+
+    /// Runs of the object at other occasions.
+    fn occasional(&mut self, key: &str, policies: &[String], occasions: Vec<Occasion>, weight: i64) {
+        if !occasions.is_empty() {
+            let findings = self.wishes.findings.len();
+            let hook = self.policies(key, policies, Phase::After, HookRun::Each);
+            // A wrong policy is told once, also when the object is for an apply too.
+            if !self.wishes.left_out {
+                self.wishes.findings.truncate(findings);
+            }
+            self.wishes.occasions = occasions.into_iter().map(|occasion| (occasion, weight, hook)).collect();
+        }
     }
 
     fn policies(&mut self, key: &str, words: &[String], phase: Phase, run: HookRun) -> Hook {

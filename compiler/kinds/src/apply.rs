@@ -12,7 +12,7 @@ mod owners;
 mod walk;
 
 pub use fieldset::FieldSet;
-pub use owners::{Owned, Owner, find, hand_over, item_step, owned, owners, take, without};
+pub use owners::{Owned, Owner, custom_item_step, find, hand_over, item_step, owned, owners, take, without};
 
 use managers::{Manager, Operation};
 use walk::Shape;
@@ -91,24 +91,49 @@ fn conflicts_message(conflicts: &[Conflict]) -> String {
 /// What the manager applied before and leaves out now is removed, unless another manager owns it too. A field that another manager owns with another
 /// value is a conflict, or taken over when `force` is set. Time is renewed only when something changed.
 pub fn server_side_apply(live: Option<&Value>, config: &Value, writer: &Writer<'_>, force: bool, message: &'static Message) -> Result<Value, ApplyError> {
+    apply_shaped(live, config, writer, force, (Shape::root(message), has_status(message)))
+}
+
+/// The same for a custom resource, by the structural schema of its definition; `has_status` is whether that gives it a status of its own.
+///
+/// # Errors
+/// As [`server_side_apply`].
+pub fn server_side_apply_custom(
+    live: Option<&Value>,
+    config: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+    (schema, has_status): (&Value, bool),
+) -> Result<Value, ApplyError> {
+    apply_shaped(live, config, writer, force, (Shape::Custom(schema, true), has_status))
+}
+
+fn apply_shaped(live: Option<&Value>, config: &Value, writer: &Writer<'_>, force: bool, (shape, has_status): (Shape<'_>, bool)) -> Result<Value, ApplyError> {
     let given = config.pointer("/metadata/managedFields").and_then(Value::as_array);
     if given.is_some_and(|list| !list.is_empty()) {
         return Err(ApplyError::ManagedFieldsGiven);
     }
-    let shape = Shape::root(message);
-    let config = wanted(config, writer.subresource, message).ok_or(ApplyError::NotAnObject)?;
+    let config = wanted(config, writer.subresource, has_status).ok_or(ApplyError::NotAnObject)?;
     let whole = walk::fields(&config, shape)?;
+    let api_version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let me = Manager::new(writer, Operation::Apply, &api_version);
+    let Some(live) = live else {
+        // A new object is the configuration, and nobody else has a part in it.
+        let (mut created, mut own) = (config, whole);
+        strip(&mut own);
+        let mine = me.owning(own, Some(managers::time(writer.now)));
+        managers::put(&mut created, Some(mine).filter(|mine| !mine.fields.is_empty()).into_iter().collect());
+        return Ok(created);
+    };
     let mut own = whole.clone();
     strip(&mut own);
 
-    let mut base = live.cloned().unwrap_or_else(|| json!({}));
+    let mut base = live.clone();
     let mut managers = managers::take(&mut base);
-    if live.is_some() && managers.is_empty() {
+    if managers.is_empty() {
         managers.extend(before_first_apply(&base, shape));
     }
     let before = managers.clone();
-    let api_version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let me = Manager::new(writer, Operation::Apply, &api_version);
     let last = managers.iter().position(|manager| manager.is(&me)).map(|index| managers.remove(index));
 
     let mut kept = whole;
@@ -135,8 +160,21 @@ pub fn server_side_apply(live: Option<&Value>, config: &Value, writer: &Writer<'
 /// # Errors
 /// The first item that cannot be told from another one, or a configuration that is no object.
 pub fn tell_apart(config: &Value, message: &'static Message) -> Result<(), ApplyError> {
-    let config = wanted(config, "", message).ok_or(ApplyError::NotAnObject)?;
-    walk::fields(&config, Shape::root(message)).map(drop)
+    let without = has_status(message).then_some("status");
+    walk::tell_apart(config.as_object().ok_or(ApplyError::NotAnObject)?, Shape::root(message), without)
+}
+
+/// What [`server_side_apply`] makes of a configuration where there is nothing, without a note of who owns what: for showing it.
+///
+/// # Errors
+/// As [`server_side_apply`].
+pub fn new_object(config: &Value, message: &'static Message) -> Result<Value, ApplyError> {
+    let given = config.pointer("/metadata/managedFields").and_then(Value::as_array);
+    if given.is_some_and(|list| !list.is_empty()) {
+        return Err(ApplyError::ManagedFieldsGiven);
+    }
+    tell_apart(config, message)?;
+    wanted(config, "", has_status(message)).ok_or(ApplyError::NotAnObject)
 }
 
 /// Notes in `new` that `writer` changed it from `old` by create, replace or patch.
@@ -194,14 +232,14 @@ fn settle(managers: &mut [Manager], changes: &walk::Changes, force: bool) -> Res
 }
 
 /// The configuration without nulls and without what the subresource does not write.
-fn wanted(config: &Value, subresource: &str, message: &'static Message) -> Option<Value> {
+fn wanted(config: &Value, subresource: &str, has_status: bool) -> Option<Value> {
     let mut map = config.as_object()?.clone();
     if subresource == "status" {
         map.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
         if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.retain(|name, _| matches!(name.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
         }
-    } else if has_status(message) {
+    } else if has_status {
         map.shift_remove("status");
     }
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -249,7 +287,7 @@ fn drop_foreign(set: &mut FieldSet, subresource: &str, message: &'static Message
 }
 
 /// An object from before ownership was noted: its fields have an owner with which an apply can conflict.
-fn before_first_apply(object: &Value, shape: Shape) -> Option<Manager> {
+fn before_first_apply(object: &Value, shape: Shape<'_>) -> Option<Manager> {
     object.pointer("/metadata/creationTimestamp")?;
     let mut fields = walk::compare(&Value::Object(Map::new()), object, shape).added;
     strip(&mut fields);

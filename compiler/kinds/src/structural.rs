@@ -107,5 +107,26 @@ pub(crate) fn part(value: &Value, schema: &Value) -> Found {
 pub fn check(object: &Value, schema: &Value) -> Found {
     let mut filled = object.clone();
     fill(&mut filled, schema);
-    walk::check(&filled, schema)
+    walk::check(&filled, None, schema)
+}
+
+/// The same for an object in place of another one: rules about a change (`oldSelf`) are evaluated too, where it is known which value was there before: fields, keys of
+/// maps, and items of lists that are told apart by keys.
+pub fn check_change(old: &Value, object: &Value, schema: &Value) -> Found {
+    let filled = |object: &Value| {
+        let mut filled = object.clone();
+        fill(&mut filled, schema);
+        filled
+    };
+    walk::check(&filled(object), Some(&filled(old)), schema)
+}
+
+/// The schemas of these objects that define kinds: by group, version and kind.
+pub fn schemas<'a>(objects: impl Iterator<Item = &'a Value>) -> std::collections::BTreeMap<(String, String, String), Value> {
+    let definitions = objects.filter_map(Definition::of);
+    let each = definitions.flat_map(|definition| {
+        let (group, kind) = (definition.group, definition.kind);
+        definition.versions.into_iter().filter_map(move |version| Some(((group.clone(), version.name, kind.clone()), version.schema?)))
+    });
+    each.collect()
 }

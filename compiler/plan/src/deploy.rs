@@ -55,6 +55,71 @@ pub struct DeployPlan {
     pub changes: Vec<Change>,
     /// Containers that run an image of the build half.
     pub images: Vec<ImageEdge>,
+    /// Hooks that run at other occasions than an apply, in the order in which those of one occasion run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub occasions: Vec<OccasionalHook>,
+}
+
+impl DeployPlan {
+    /// The same without its objects: copying those is most of the work of copying a plan.
+    #[must_use]
+    pub fn without_changes(&self) -> DeployPlan {
+        DeployPlan {
+            set: self.set.clone(),
+            namespace: self.namespace.clone(),
+            keep_revisions: self.keep_revisions,
+            changes: Vec::new(),
+            images: self.images.clone(),
+            occasions: self.occasions.clone(),
+        }
+    }
+}
+
+/// When a hook runs that is not for an apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// Before the set is deleted.
+    PreDelete,
+    /// After the set was deleted.
+    PostDelete,
+    /// Before an older revision is applied again.
+    PreRollback,
+    /// After that one is healthy.
+    PostRollback,
+    /// After an apply has failed.
+    SyncFail,
+    /// When somebody asks for it.
+    Test,
+}
+
+impl Occasion {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Occasion::PreDelete => "pre-delete",
+            Occasion::PostDelete => "post-delete",
+            Occasion::PreRollback => "pre-rollback",
+            Occasion::PostRollback => "post-rollback",
+            Occasion::SyncFail => "sync-fail",
+            Occasion::Test => "test",
+        }
+    }
+}
+
+/// A hook that runs at another occasion than an apply. It is no member of the set: no apply makes it, and none deletes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OccasionalHook {
+    /// When it runs.
+    pub when: Occasion,
+    /// Those with a lower one run before it.
+    pub weight: i64,
+    /// The object, with its delete policies.
+    pub change: Change,
+    /// Its containers that run an image of the build half: JSON pointer, and place in [`crate::BuildPlan::images`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<(String, usize)>,
 }
 
 /// One object to apply.
@@ -200,6 +265,29 @@ impl DeployPlan {
                 *field = Value::String(image.clone());
             }
         }
+        for hook in &mut self.occasions {
+            for (pointer, image) in &hook.images {
+                if let (Some(field), Some(image)) = (hook.change.object.pointer_mut(pointer), images.get(*image)) {
+                    *field = Value::String(image.clone());
+                }
+            }
+        }
+    }
+
+    /// Every image of the build half that a container runs, as its place in [`crate::BuildPlan::images`], with the object.
+    pub fn runs(&self) -> impl Iterator<Item = (usize, &Change)> {
+        let always = self.images.iter().filter_map(|edge| Some((edge.image, self.changes.get(edge.change.0)?)));
+        always.chain(self.occasions.iter().flat_map(|hook| hook.images.iter().map(|(_, image)| (*image, &hook.change))))
+    }
+
+    /// The objects of the set, and those of hooks for other occasions.
+    pub fn all(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().chain(self.occasions.iter().map(|hook| &hook.change))
+    }
+
+    /// The same, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Change> {
+        self.changes.iter_mut().chain(self.occasions.iter_mut().map(|hook| &mut hook.change))
     }
 }
 

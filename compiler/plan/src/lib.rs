@@ -5,15 +5,16 @@
 
 mod build;
 mod deploy;
+pub mod kapp;
 mod rollout;
 
 use serde::{Deserialize, Serialize};
 
 pub use build::{
-    Add, BuildPlan, Chown, Context, ContextKind, Copy, CopySource, Further, Image, ImageHistory, InlineFile, Mkdir, Mount, MountKind, Network, Op, Origin, Run,
-    Resources, Step, StepId, StepIndex, Ulimit, forget_cache_names,
+    Add, BuildPlan, Chown, Context, ContextKind, Copy, CopySource, Further, Image, ImageHistory, InlineFile, Mkdir, Mount, MountKind, Network, Op, Origin,
+    Resources, Run, Step, StepId, StepIndex, Ulimit, forget_cache_names,
 };
-pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Phase, Wanted};
+pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Occasion, OccasionalHook, Phase, Wanted};
 pub use rollout::{Check, Rollout, RolloutStep, Strategy};
 
 /// The version of the serialised form. A reader refuses a greater one.

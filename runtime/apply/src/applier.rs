@@ -1,5 +1,6 @@
 //! One object to a cluster: applied, compared, replaced. What comes when is [`crate::engine`]'s.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use futures::stream::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::Value;
 use strake_client::{Client, ClientError, DeleteParams, Patch, Propagation, Resource, WriteParams};
+use strake_kinds::structural;
 use strake_plan::{Change, DeployPlan, ObjectId};
 use tokio::sync::watch;
 
-use crate::changes::{FieldChange, changes};
+use crate::changes::{FieldChange, changes_by};
 use crate::conceal::Key;
 use crate::failure::Policy;
 use crate::inventory::{self, Scope};
@@ -168,6 +170,8 @@ pub struct Applier<'a> {
     pub(crate) journal: Mutex<Option<Journal>>,
     /// The inventory's key.
     pub(crate) key: OnceLock<Key>,
+    /// The schemas of kinds of custom resources, as far as they were asked for: by group, version and kind.
+    schemas: tokio::sync::Mutex<BTreeMap<(String, String, String), Option<Value>>>,
 }
 
 pub(crate) fn resource(id: &ObjectId) -> Resource {
@@ -193,7 +197,7 @@ pub(crate) fn immutable(error: &ClientError) -> Vec<String> {
 impl<'a> Applier<'a> {
     /// Prepares; nothing is sent yet.
     pub fn new(client: &'a Client, plan: &'a DeployPlan, options: Options, events: &'a (dyn Fn(Event) + Sync)) -> Self {
-        Applier { client, plan, options, events, journal: Mutex::new(None), key: OnceLock::new() }
+        Applier { client, plan, options, events, journal: Mutex::new(None), key: OnceLock::new(), schemas: tokio::sync::Mutex::default() }
     }
 
     /// What [`Applier::apply`] would do, by the server's dry run.
@@ -293,7 +297,11 @@ impl<'a> Applier<'a> {
             Err(error) => return Err(refused(error)),
         };
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-        let mut found = if dry_run { changes(live.as_ref(), &after, self.hiding(), &change.sensitive) } else { Vec::new() };
+        let mut found = Vec::new();
+        if dry_run {
+            let schema = self.schema(id).await;
+            found = changes_by(live.as_ref(), &after, self.hiding(), &change.sensitive, schema.as_ref());
+        }
         forces(&mut found, &fixed);
         let outcome = match &live {
             None => Outcome::Created,
@@ -302,6 +310,30 @@ impl<'a> Applier<'a> {
             Some(_) => Outcome::Configured,
         };
         Ok(Applied { id: id.clone(), outcome, changes: found, fixed, object: after, before: live, origin: change.origin.clone(), left })
+    }
+
+    /// The schema of a kind of custom resources: of the plan, else of the cluster, as far as it may be read. Without it lists are compared by the names that items usually have.
+    async fn schema(&self, id: &ObjectId) -> Option<Value> {
+        if strake_kinds::by_kind(&id.api_version(), &id.kind).is_some() {
+            return None;
+        }
+        let mut known = self.schemas.lock().await;
+        if known.is_empty() {
+            known.extend(predict::schemas(self.plan).into_iter().map(|(kind, schema)| (kind, Some(schema))));
+        }
+        let key = (id.group.clone(), id.version.clone(), id.kind.clone());
+        if let Some(schema) = known.get(&key) {
+            return schema.clone();
+        }
+        let definitions = Resource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", false);
+        let read = self.client.get(&definitions, None, &format!("{}.{}", id.resource, id.group)).await.ok().flatten();
+        let schema = read.and_then(|mut definition| {
+            definition["kind"] = "CustomResourceDefinition".into();
+            definition["apiVersion"] = "apiextensions.k8s.io/v1".into();
+            structural::schemas(std::iter::once(&definition)).remove(&key)
+        });
+        known.insert(key, schema.clone());
+        schema
     }
 
     /// The object as the cluster has it and will go on having it. What is being deleted takes what is applied to it and goes all the same: it counts as gone, and its end is waited for.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use strake_kinds::apply;
-use strake_kinds::schema::{Field, Message, Type};
+use strake_kinds::schema::{Field, ListKind, Message, Type};
 
 use crate::conceal::{Key, conceal, is_hash};
 
@@ -78,13 +78,22 @@ const SERVER_FIELDS: [&str; 9] = [
 /// The fields in which `after` differs from `before`, without status and what the server owns. The values of Secrets, what stands at one of the `sensitive`
 /// JSON pointers, and what is called a password are shown as hashes with `key`.
 pub fn changes(before: Option<&Value>, after: &Value, key: &Key, sensitive: &[String]) -> Vec<FieldChange> {
+    changes_by(before, after, key, sensitive, None)
+}
+
+/// The same for a custom resource, whose structural schema says which lists have keys.
+pub fn changes_by(before: Option<&Value>, after: &Value, key: &Key, sensitive: &[String], schema: Option<&Value>) -> Vec<FieldChange> {
     let empty = Value::Object(Map::new());
-    let seen = |object: &Value| conceal(&strip(object), key, sensitive);
+    let seen = |object: &Value| conceal(strip(object), key, sensitive);
     let (old, new) = (before.map_or(empty, seen), seen(after));
     let text = |name: &str| after[name].as_str().unwrap_or_default();
-    let schema = strake_kinds::by_kind(text("apiVersion"), text("kind")).map(strake_kinds::KindInfo::schema);
+    let built_in = strake_kinds::by_kind(text("apiVersion"), text("kind")).map(strake_kinds::KindInfo::schema);
+    let known = match (built_in, schema) {
+        (None, Some(schema)) => Known::Custom(schema),
+        _ => Known::Object(built_in),
+    };
     let mut walk = Walk { live: before, found: Vec::new() };
-    walk.compare(&Place { text: String::new(), steps: Some(Vec::new()) }, Some(&old), Some(&new), Known::Object(schema));
+    walk.compare(&Place { text: String::new(), steps: Some(Vec::new()) }, Some(&old), Some(&new), known);
     walk.found
 }
 
@@ -104,36 +113,55 @@ pub(crate) fn strip(object: &Value) -> Value {
 
 /// What is known of the form of a value.
 #[derive(Clone, Copy)]
-enum Known {
+enum Known<'s> {
     Object(Option<&'static Message>),
     Type(Option<Type>),
     List(Option<&'static Field>),
+    /// A custom resource or a part of one, by its structural schema.
+    Custom(&'s Value),
 }
 
-impl Known {
-    fn of(field: Option<&'static Field>) -> Known {
+/// How the items of a list are told apart.
+#[derive(Clone, Copy)]
+enum Keys<'s> {
+    Unknown,
+    Field(&'static Field),
+    Custom(&'s Value),
+}
+
+impl<'s> Known<'s> {
+    fn of(field: Option<&'static Field>) -> Known<'s> {
         match field.map(|field| field.ty) {
             Some(Type::List(_)) => Known::List(field),
             ty => Known::Type(ty),
         }
     }
 
-    fn inner(self, name: &str) -> Known {
+    fn inner(self, name: &str) -> Known<'s> {
         match self {
             Known::Object(message) => Known::of(message.and_then(|message| message.field(name))),
             Known::Type(Some(Type::Message(id))) => Known::of(id.get().field(name)),
             Known::Type(Some(Type::Map(inner))) => Known::Type(Some(*inner)),
+            Known::Custom(schema) => {
+                let others = schema.get("additionalProperties").filter(|others| others.is_object());
+                schema["properties"].get(name).or(others).map_or(Known::Type(None), Known::Custom)
+            }
             Known::Type(_) | Known::List(_) => Known::Type(None),
         }
     }
 
-    fn field(self) -> Option<&'static Field> {
-        if let Known::List(field) = self { field } else { None }
+    fn keys(self) -> Keys<'s> {
+        match self {
+            Known::List(Some(field)) => Keys::Field(field),
+            Known::Custom(schema) => Keys::Custom(schema),
+            _ => Keys::Unknown,
+        }
     }
 
-    fn item(self) -> Known {
-        match self.field().map(|field| field.ty) {
-            Some(Type::List(inner)) => Known::Type(Some(*inner)),
+    fn item(self) -> Known<'s> {
+        match self {
+            Known::List(Some(Field { ty: Type::List(inner), .. })) => Known::Type(Some(**inner)),
+            Known::Custom(schema) => schema.get("items").map_or(Known::Type(None), Known::Custom),
             _ => Known::Type(None),
         }
     }
@@ -162,9 +190,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn compare(&mut self, place: &Place, before: Option<&Value>, after: Option<&Value>, known: Known) {
+    fn compare(&mut self, place: &Place, before: Option<&Value>, after: Option<&Value>, known: Known<'_>) {
         match (before, after) {
             (Some(before), Some(after)) if before == after => {}
+            // Some servers write a time into templates that is never there.
+            (Some(Value::Null), None) | (None, Some(Value::Null)) if place.text.ends_with(".creationTimestamp") => {}
             (Some(Value::Object(before)), Some(Value::Object(after))) => {
                 let new = after.keys().filter(|key| !before.contains_key(*key));
                 for key in before.keys().chain(new) {
@@ -201,10 +231,14 @@ impl Walk<'_> {
     }
 
     /// Items with a name are matched by it, others by their place.
-    fn lists(&mut self, place: &Place, before: &[Value], after: &[Value], known: Known) {
-        let (old, new) = (labels(before, known.field()), labels(after, known.field()));
+    fn lists(&mut self, place: &Place, before: &[Value], after: &[Value], known: Known<'_>) {
+        let (old, new) = (labels(before, known.keys()), labels(after, known.keys()));
         let inner = |item: &Value, label: &str| {
-            let step = known.field().and_then(|field| apply::item_step(field, item));
+            let step = match known.keys() {
+                Keys::Field(field) => apply::item_step(field, item),
+                Keys::Custom(schema) => apply::custom_item_step(schema, item),
+                Keys::Unknown => None,
+            };
             // A part of a list that is owned as a whole is owned with it.
             let steps = match (&place.steps, step) {
                 (Some(steps), Some(step)) => Some(steps.iter().cloned().chain([step]).collect()),
@@ -231,11 +265,21 @@ fn holds_hash(value: &Value) -> bool {
 }
 
 /// A name for each item: its merge key, where that tells all of them apart; else its place.
-fn labels(items: &[Value], field: Option<&'static Field>) -> Vec<String> {
-    let keys: Vec<&str> = match field.map(|field| field.list) {
-        Some(strake_kinds::schema::ListKind::Map(keys)) => keys.to_vec(),
-        _ => field.and_then(|field| field.patch.and_then(|patch| patch.key)).into_iter().collect(),
+fn labels(items: &[Value], keys: Keys<'_>) -> Vec<String> {
+    let (keys, is_set): (Vec<&str>, bool) = match keys {
+        Keys::Field(Field { list: ListKind::Map(keys), .. }) => (keys.to_vec(), false),
+        Keys::Field(field) => (field.patch.and_then(|patch| patch.key).into_iter().collect(), field.list == ListKind::Set),
+        Keys::Custom(schema) => {
+            let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            (keys.collect(), schema["x-kubernetes-list-type"] == "set")
+        }
+        Keys::Unknown => (Vec::new(), false),
     };
+    // A value of a set is its own name.
+    let of_set = items.iter().map(|item| word(item).filter(|_| is_set)).collect::<Option<Vec<String>>>().filter(|labels| all_different(labels));
+    if let Some(labels) = of_set {
+        return labels;
+    }
     let first: Option<Vec<String>> = items.iter().map(|item| name_of(item, keys.first().copied())).collect();
     let whole = || -> Option<Vec<String>> {
         items
@@ -273,6 +317,24 @@ mod tests {
 
     fn plain(before: Option<&Value>, after: &Value) -> Vec<FieldChange> {
         changes(before, after, &Key::of([7; 32]), &[])
+    }
+
+    #[test]
+    fn lists_of_custom_resources_are_matched_by_the_keys_of_their_schema() {
+        let entry = json!({"type": "object", "properties": {"zone": {"type": "string"}, "size": {"type": "integer"}}});
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "pools": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["zone"], "items": entry},
+            "open": {"type": "array", "items": entry},
+            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}}}}});
+        let widget = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
+        let pool = |zone: &str, size: u8| json!({"zone": zone, "size": size});
+        let before = widget(json!({"pools": [pool("a", 1), pool("b", 2)], "open": [pool("a", 1)], "tags": ["x", "y"]}));
+        let after = widget(json!({"pools": [pool("b", 3), pool("c", 4)], "open": [pool("b", 1)], "tags": ["y", "z"]}));
+        let found = changes_by(Some(&before), &after, &Key::of([7; 32]), &[], Some(&schema));
+        let paths: Vec<&str> = found.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["spec.pools[b].size", "spec.pools[c]", "spec.pools[a]", "spec.open[0].zone", "spec.tags[z]", "spec.tags[x]"]);
+        // Without it, by place.
+        assert!(plain(Some(&before), &after).iter().any(|change| change.path == "spec.pools[0].zone"));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Takes a set away again: in the reverse of the order in which it was applied, each step gone before the next begins.
 
-use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
 use strake_client::{DeleteParams, Propagation, Resource};
-use strake_plan::{DeployPlan, ObjectId};
+use strake_plan::{DeployPlan, ObjectId, Occasion};
 
 use crate::applier::{namespace, resource};
-use crate::inventory::{self, MemberKey, Scope, group_kind, parent_name, protected};
+use crate::deletion::{rank, waves};
+use crate::inventory::{self, MemberKey, Scope, parent_name, protected};
 use crate::prune::Orphan;
 use crate::{Applier, ApplyError, Event, history};
 
@@ -48,7 +49,9 @@ impl Applier<'_> {
         let name = parent_name(&self.plan.set);
         let read = self.client.get(&Resource::SECRETS, Some(&self.plan.namespace), &name).await;
         let there = read.map_err(|source| ApplyError::Read { what: format!("inventory {name}"), source })?.is_some();
-        let scope = self.scope().await?;
+        let (scope, past) = self.parent().await?;
+        // Hooks that have run are noted in it.
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = past.filter(|_| there);
         let revisions = self.revisions();
         let entries = revisions.list().await?;
         let applied = match history::deployed(&entries).or(entries.last()) {
@@ -57,8 +60,7 @@ impl Applier<'_> {
             None => DeployPlan::default(),
         };
         let mut removed = Removed { known: there || !entries.is_empty(), ..Removed::default() };
-        let mut steps: BTreeMap<usize, Vec<(ObjectId, Value, Resource)>> = BTreeMap::new();
-        let depths = depths(&applied);
+        let mut going: Vec<(ObjectId, Value, Resource)> = Vec::new();
         for (id, mut member, resource) in self.members(&scope).await? {
             // Lists leave out what all of their items are.
             member["kind"] = Value::from(id.kind.clone());
@@ -71,10 +73,14 @@ impl Applier<'_> {
             let looked_at_later = id.kind == "Namespace" && id.group.is_empty();
             match protected(&member).filter(|_| !looked_at_later && !protected_too) {
                 Some(why) => removed.kept.push((id, why.to_owned())),
-                None => steps.entry(step(&id, &depths)).or_default().push((id, member, resource)),
+                None => going.push((id, member, resource)),
             }
         }
-        for (_, mut members) in steps {
+        let order = waves(&going.iter().map(|(id, member, _)| (id, member)).collect::<Vec<_>>(), &applied);
+        let mut going: Vec<Option<(ObjectId, Value, Resource)>> = going.into_iter().map(Some).collect();
+        self.occasion(&applied.occasions, Occasion::PreDelete).await?;
+        for wave in order {
+            let mut members: Vec<(ObjectId, Value, Resource)> = wave.members.iter().filter_map(|place| going.get_mut(*place)?.take()).collect();
             if !protected_too {
                 self.spare_namespaces(&mut members, &mut removed.kept).await?;
             }
@@ -88,6 +94,8 @@ impl Applier<'_> {
             self.gone(&ids, timeout.saturating_sub(started.elapsed()), timeout).await?;
             removed.deleted.extend(ids);
         }
+        // Before the history goes, which knows of them.
+        self.occasion(&applied.occasions, Occasion::PostDelete).await?;
         removed.revisions = revisions.forget_all().await?;
         if removed.kept.is_empty() {
             match self.client.delete(&Resource::SECRETS, Some(&self.plan.namespace), &name, &DeleteParams::default()).await {
@@ -220,49 +228,11 @@ fn stranger(scope: &Scope, id: &ObjectId, member: &Value) -> Option<&'static str
     }
 }
 
-/// How many others an object of the plan stands on, one above another, by kind, namespace and name.
-fn depths(plan: &DeployPlan) -> BTreeMap<(String, String, String), usize> {
-    let mut depths: Vec<usize> = Vec::with_capacity(plan.changes.len());
-    for change in &plan.changes {
-        // What comes before has a lower place.
-        let below = change.after.iter().filter_map(|edge| depths.get(edge.change.0)).max();
-        depths.push(below.map_or(0, |depth| depth + 1));
-    }
-    plan.changes.iter().zip(depths).map(|(change, depth)| (key(&change.id), depth)).collect()
-}
-
-fn key(id: &ObjectId) -> (String, String, String) {
-    (group_kind(id), id.namespace.clone(), id.name.clone())
-}
-
-/// When an object goes: what stands on most goes first; namespaces and definitions of kinds go last, whatever the plan says.
-fn step(id: &ObjectId, depths: &BTreeMap<(String, String, String), usize>) -> usize {
-    let deepest = depths.values().max().copied().unwrap_or(0);
-    let depth = depths.get(&key(id)).copied();
-    rank(&id.kind) * (deepest + 2) + depth.map_or(0, |depth| deepest + 1 - depth)
-}
-
-/// Workloads go before what they use; namespaces go last.
-pub(crate) fn rank(kind: &str) -> usize {
-    match kind {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" | "Pod" => 0,
-        "Service" | "Ingress" => 1,
-        "CustomResourceDefinition" => 3,
-        "Namespace" => 4,
-        _ => 2,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use strake_plan::{Change, ChangeId, Edge, Wanted};
+    use std::collections::BTreeMap;
 
     use super::*;
-
-    fn change(kind: &str, name: &str, after: &[usize]) -> Change {
-        let id = ObjectId { kind: kind.into(), name: name.into(), ..ObjectId::default() };
-        Change { id, after: after.iter().map(|place| Edge { change: ChangeId(*place), state: Wanted::Present }).collect(), ..Change::default() }
-    }
 
     #[test]
     fn a_namespace_is_somebody_elses_when_it_holds_more_than_the_cluster_made() {
@@ -301,24 +271,5 @@ mod tests {
         assert!(stranger(&with("1"), &other, &member).is_some_and(|why| why.contains("only carries")));
         let kept = json!({"metadata": {"uid": "1", "annotations": {"cli-utils.sigs.k8s.io/on-remove": "keep"}}});
         assert!(stranger(&with("1"), &id, &kept).is_some());
-    }
-
-    #[test]
-    fn what_needs_others_goes_before_what_it_needs() {
-        let changes = vec![
-            change("Namespace", "n", &[]),
-            change("ConfigMap", "c", &[0]),
-            change("Deployment", "db", &[0]),
-            change("Deployment", "web", &[0, 1, 2]),
-            change("Service", "web", &[0]),
-        ];
-        let plan = DeployPlan { changes, ..DeployPlan::default() };
-        let depths = depths(&plan);
-        let mut order: Vec<(usize, String)> = plan.changes.iter().map(|change| (step(&change.id, &depths), change.id.to_string())).collect();
-        let unknown = ObjectId { kind: "Deployment".into(), name: "old".into(), ..ObjectId::default() };
-        order.push((step(&unknown, &depths), unknown.to_string()));
-        order.sort();
-        let names: Vec<&str> = order.iter().map(|(_, name)| name.as_str()).collect();
-        assert_eq!(names, ["deployment/old", "deployment/web", "deployment/db", "service/web", "configmap/c", "namespace/n"]);
     }
 }

@@ -10,15 +10,16 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strake_client::{Patch, Resource, WriteParams};
-use strake_plan::{Change, Hook, HookRun, ObjectId, Phase, Wanted};
+use strake_plan::{Change, Hook, HookRun, ObjectId, Occasion, Phase, Wanted};
 use tokio::sync::Semaphore;
 
 use crate::applier::{CONCURRENCY, WAIT, is_runnable, namespace, resource};
 use crate::changes::FieldChange;
 use crate::health::{Health, health};
 use crate::inventory::{self, Scope};
-use crate::journal::{self, HookAction, HookRecord, JOURNAL, Journal, Occasion, Status};
+use crate::journal::{self, HookAction, HookRecord, JOURNAL, Journal, Occasion as Circumstance, Status};
 use crate::lock::{Held, Lock};
+use crate::occasion::is_of_an_apply;
 use crate::prune::{Orphan, Orphans};
 use crate::schedule::Schedule;
 use crate::{Applied, Applier, ApplyError, Blame, Event, Outcome, Refused, Removed, Report};
@@ -48,7 +49,7 @@ enum Step {
 struct Ground {
     /// The namespace of the inventory, when this apply has made it.
     home: Option<(usize, Applied)>,
-    occasion: Occasion,
+    occasion: Circumstance,
     /// Objects that an apply before had deleted and not made anew.
     lost: Vec<String>,
     /// Members that go before the rest is applied.
@@ -111,7 +112,7 @@ impl Applier<'_> {
         Ok(removed)
     }
 
-    async fn take_lock(&self) -> Result<Lock<'_>, ApplyError> {
+    pub(crate) async fn take_lock(&self) -> Result<Lock<'_>, ApplyError> {
         if !self.options.lock {
             return Ok(Lock::without(self.client, &self.plan.set, &self.plan.namespace));
         }
@@ -124,7 +125,7 @@ impl Applier<'_> {
     }
 
     /// Comes back when somebody wants it to end.
-    async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         if let Some(mut stop) = self.options.stop.clone()
             && stop.wait_for(|stop| *stop).await.is_ok()
         {
@@ -153,6 +154,14 @@ impl Applier<'_> {
             () = lock.keep() => Err(ApplyError::LockLost(self.plan.set.clone())),
             result = self.run(lock, home) => result,
         };
+        if let Err(error) = &result {
+            tokio::select! {
+                biased;
+                () = self.stopped() => {}
+                () = lock.keep() => {}
+                () = self.after_failure(error) => {}
+            }
+        }
         // Who has the lock now has begun a journal of its own.
         if !matches!(result, Err(ApplyError::LockLost(_))) {
             let _ = tokio::time::timeout(CLOSING, self.close(&result)).await;
@@ -180,7 +189,7 @@ impl Applier<'_> {
         let same = past.as_ref().is_some_and(|past| past.status == Status::Done && past.input == journal.input);
         let ground = Ground {
             home,
-            occasion: Occasion { first: !journal.installed, changed: !same, resumes: journal.resumes(past.as_ref()) },
+            occasion: Circumstance { first: !journal.installed, changed: !same, resumes: journal.resumes(past.as_ref()) },
             lost: journal.replacing.clone(),
             early,
         };
@@ -190,7 +199,13 @@ impl Applier<'_> {
             self.noted(|_| ()).await?;
         }
         let ground = self.look_around(ground, &before).await?;
+        if self.options.skip_hooks {
+            self.occasion(&self.plan.occasions, Occasion::PreRollback).await?;
+        }
         report.applied = self.objects(lock, ground, &mut report).await?;
+        if self.options.skip_hooks {
+            self.occasion(&self.plan.occasions, Occasion::PostRollback).await?;
+        }
         lock.check().await?;
         let orphans = if self.options.prune { self.orphans(&union, &report).await? } else { Orphans::default() };
         self.prune(orphans, &mut report).await?;
@@ -219,7 +234,7 @@ impl Applier<'_> {
         let journal = Journal::begin(past, known, self.plan, 0, String::new());
         let same = past.is_some_and(|past| past.status == Status::Done && past.input == journal.input);
         let changed = !same || !report.pruned.is_empty() || self.is_changed(report);
-        let occasion = Occasion { first: !journal.installed, changed, resumes: journal.resumes(past) };
+        let occasion = Circumstance { first: !journal.installed, changed, resumes: journal.resumes(past) };
         let mut refused = Vec::new();
         for applied in &mut report.applied {
             // What was refused is not among them.
@@ -281,7 +296,8 @@ impl Applier<'_> {
         let past = self.parent().await.ok().and_then(|(_, past)| past);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let quiet = past.is_some_and(|past| {
-            status == Status::Done && past.status == Status::Done && journal.is_none_or(|now| now.input == past.input && now.hooks == past.hooks)
+            let unchanged = |now: &Journal| now.input == past.input && now.hooks == past.hooks && now.hooks.keys().all(|key| is_of_an_apply(key));
+            status == Status::Done && past.status == Status::Done && journal.as_ref().is_none_or(unchanged)
         });
         if quiet {
             return;
@@ -294,7 +310,7 @@ impl Applier<'_> {
                 journal.installed = true;
                 journal.replacing.clear();
                 // What was left alone is not run again by the next apply that has it.
-                journal.hooks.retain(|key, _| self.options.skip_hooks || known.contains(key));
+                journal.hooks.retain(|key, _| self.options.skip_hooks && is_of_an_apply(key) || known.contains(key));
             }
         });
         if let Err(error) = closed.await {
@@ -374,7 +390,14 @@ impl Applier<'_> {
         hook.max(schedule.wanted(place)).max(self.options.wait.map(|_| Wanted::Ready))
     }
 
-    async fn begin(&self, place: usize, lock: &Lock<'_>, slots: &Semaphore, made: Option<Applied>, occasion: Occasion) -> Result<(Applied, bool), ApplyError> {
+    async fn begin(
+        &self,
+        place: usize,
+        lock: &Lock<'_>,
+        slots: &Semaphore,
+        made: Option<Applied>,
+        occasion: Circumstance,
+    ) -> Result<(Applied, bool), ApplyError> {
         let change = &self.plan.changes[place];
         self.outside_is_ready(change).await?;
         if let (Some(rollout), None) = (&change.rollout, &made) {
@@ -458,12 +481,12 @@ impl Applier<'_> {
         }
     }
 
-    fn decide(&self, hook: Hook, digest: &str, past: Option<&HookRecord>, occasion: Occasion, live: Option<&Value>) -> HookAction {
+    fn decide(&self, hook: Hook, digest: &str, past: Option<&HookRecord>, occasion: Circumstance, live: Option<&Value>) -> HookAction {
         if self.options.skip_hooks { HookAction::Leave } else { journal::decide(hook, digest, past, occasion, live) }
     }
 
     /// Runs a hook, when it is its time.
-    async fn hook(&self, change: &Change, hook: Hook, occasion: Occasion) -> Result<(Applied, bool), ApplyError> {
+    async fn hook(&self, change: &Change, hook: Hook, occasion: Circumstance) -> Result<(Applied, bool), ApplyError> {
         let id = &change.id;
         let live = self.client.get(&resource(id), namespace(id), &id.name).await;
         let live = live.map_err(|source| ApplyError::Refused { object: id.to_string(), origin: change.origin.clone(), source })?;

@@ -124,6 +124,26 @@ fn incomplete(refused: usize, unready: usize, skipped: usize) -> String {
 }
 
 impl ApplyError {
+    /// It is about objects that were sent, and not about the cluster, the lock or what a person has agreed to.
+    pub(crate) fn is_of_objects(&self) -> bool {
+        let of_objects = matches!(
+            self,
+            ApplyError::Refused { .. }
+                | ApplyError::Unhealthy { .. }
+                | ApplyError::Incomplete { .. }
+                | ApplyError::Conflicts { .. }
+                | ApplyError::Claimed { .. }
+                | ApplyError::OfAnotherSet { .. }
+                | ApplyError::NotOfTheSet { .. }
+                | ApplyError::NotThere { .. }
+                | ApplyError::NotReady { .. }
+                | ApplyError::RolloutName { .. }
+                | ApplyError::Delete { .. }
+                | ApplyError::Lingering { .. }
+        );
+        of_objects && !self.ends_everything()
+    }
+
     /// Going on with other objects makes no sense: it is about all of them.
     pub(crate) fn ends_everything(&self) -> bool {
         match self {

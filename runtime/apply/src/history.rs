@@ -240,17 +240,20 @@ pub fn outdated(entries: &[Entry], keep: usize) -> Vec<u64> {
 /// Whether two plans send the same objects. Where they were written does not count.
 pub fn same(one: &DeployPlan, other: &DeployPlan) -> bool {
     let objects = |plan: &DeployPlan| plan.changes.iter().map(|change| (change.id.clone(), change.object.clone())).collect::<BTreeMap<ObjectId, Value>>();
-    one.namespace == other.namespace && objects(one) == objects(other)
+    let hooks = |plan: &DeployPlan| plan.occasions.iter().map(|hook| (hook.when, hook.weight, hook.change.object.clone())).collect::<Vec<_>>();
+    one.namespace == other.namespace && objects(one) == objects(other) && hooks(one) == hooks(other)
 }
 
 /// What a plan's containers run, with the digests that are known: those in the references, else those that `ran` (reference to digest).
 pub fn images(plan: &DeployPlan, ran: &BTreeMap<String, String>) -> Vec<ImageUse> {
     let edges: BTreeSet<(usize, &str)> = plan.images.iter().map(|edge| (edge.change.0, edge.pointer.as_str())).collect();
     let mut found: BTreeMap<String, ImageUse> = BTreeMap::new();
-    for (place, change) in plan.changes.iter().enumerate() {
+    let hooks = plan.occasions.iter().map(|hook| (None, &hook.change, hook.images.as_slice()));
+    let each = plan.changes.iter().enumerate().map(|(place, change)| (Some(place), change, [].as_slice()));
+    for (place, change, own) in each.chain(hooks) {
         for (pointer, reference) in references(&change.object) {
             let digest = reference.split_once('@').map(|(_, digest)| digest.to_owned()).or_else(|| ran.get(&reference).cloned());
-            let built = edges.contains(&(place, pointer.as_str()));
+            let built = place.is_some_and(|place| edges.contains(&(place, pointer.as_str()))) || own.iter().any(|(other, _)| *other == pointer);
             let known = found.entry(reference.clone()).or_insert(ImageUse { reference, digest, built });
             known.built |= built;
         }
@@ -300,7 +303,7 @@ pub fn references(object: &Value) -> Vec<(String, String)> {
 /// Pins what a tag meant then, where it is known to mean another thing since. `then` are the images of the plan's revision, `now` those of the newest.
 pub fn pin(plan: &mut DeployPlan, then: &[ImageUse], now: &[ImageUse]) {
     let digest = |images: &[ImageUse], reference: &str| images.iter().find(|image| image.reference == reference).and_then(|image| image.digest.clone());
-    for change in &mut plan.changes {
+    for change in plan.all_mut() {
         for (pointer, reference) in references(&change.object) {
             if reference.contains('@') {
                 continue;
@@ -406,7 +409,7 @@ pub fn decode(entry: &Entry, namespace: &str, secrets: &[Value]) -> Result<Deplo
             return Err(HistoryError::Values { number, namespace: space.clone() });
         }
         let values: Values = unpack(&bytes, number)?;
-        for change in plan.changes.iter_mut().filter(|change| change.id.namespace == *space) {
+        for change in plan.all_mut().filter(|change| change.id.namespace == *space) {
             let Some(kept) = values.get(&change.id.name).filter(|_| is_secret(&change.id)) else { continue };
             kept.iter().for_each(|(field, value)| change.object[field] = value.clone());
         }
@@ -425,7 +428,8 @@ fn is_secret(id: &ObjectId) -> bool {
 fn without_foreign_values(plan: &DeployPlan) -> (DeployPlan, BTreeMap<String, Values>) {
     let mut plan = plan.clone();
     let mut values: BTreeMap<String, Values> = BTreeMap::new();
-    for change in plan.changes.iter_mut().filter(|change| is_secret(&change.id) && change.id.namespace != plan.namespace) {
+    let home = plan.namespace.clone();
+    for change in plan.all_mut().filter(|change| is_secret(&change.id) && change.id.namespace != home) {
         let Some(object) = change.object.as_object_mut() else { continue };
         let taken: BTreeMap<String, Value> = ["data", "stringData"].iter().filter_map(|field| Some(((*field).to_owned(), object.remove(*field)?))).collect();
         if !taken.is_empty() {

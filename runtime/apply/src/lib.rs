@@ -7,6 +7,7 @@ pub mod blame;
 pub mod changes;
 mod checks;
 pub mod conceal;
+pub mod deletion;
 mod down;
 pub mod drift;
 mod engine;
@@ -20,6 +21,7 @@ pub mod inventory;
 pub mod journal;
 mod lock;
 mod logs;
+mod occasion;
 pub mod ownership;
 pub mod predict;
 mod progressive;
@@ -64,6 +66,8 @@ pub enum Event {
     Recreated { id: ObjectId },
     /// A hook is run.
     Hook { id: ObjectId },
+    /// A hook that runs after a failure has failed itself.
+    HookFailed { id: ObjectId, reason: String },
     /// A rollout in steps is there.
     Rollout { id: ObjectId, place: String },
     /// An object is not begun, because something that it needs has failed.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use strake_kinds::apply::{self, Writer};
-use strake_kinds::{KindInfo, decode, default, validate};
-use strake_plan::{Change, DeployPlan};
+use strake_kinds::{KindInfo, decode, default, structural, validate};
+use strake_plan::{Change, DeployPlan, ObjectId};
 
 use crate::applier::{MANAGER, forces};
-use crate::changes::changes;
+use crate::changes::changes_by;
 use crate::conceal::Key;
 use crate::inventory::{self, MemberKey};
 use crate::{Applied, Outcome, Refused, Report, journal};
@@ -25,8 +26,43 @@ pub struct Predicted {
     pub refused: Vec<String>,
 }
 
-/// What applying `wanted` makes of what is there. Of a kind that is not built in only the merging is known.
+/// The schemas of custom resources that are known, by group, version and kind.
+pub type Schemas = BTreeMap<(String, String, String), Value>;
+
+/// The schemas that a plan brings itself.
+pub fn schemas(plan: &DeployPlan) -> Schemas {
+    let defining = plan.changes.iter().filter(|change| change.id.kind == "CustomResourceDefinition");
+    structural::schemas(defining.map(|change| &change.object))
+}
+
+/// The schema of an object's kind.
+pub(crate) fn schema_of<'s>(schemas: &'s Schemas, id: &ObjectId) -> Option<&'s Value> {
+    schemas.get(&(id.group.clone(), id.version.clone(), id.kind.clone()))
+}
+
+/// What applying a custom resource makes of what is there, by the schema of its definition: merged, with defaults, and with rules about the change evaluated.
+pub fn predict_custom(live: Option<&Value>, wanted: &Value, schema: &Value) -> Predicted {
+    let writer = Writer { manager: MANAGER, subresource: "", now: Timestamp::UNIX_EPOCH };
+    let mut after = match apply::server_side_apply_custom(live, wanted, &writer, true, (schema, false)) {
+        Ok(after) => after,
+        Err(error) => return Predicted { after: wanted.clone(), refused: vec![error.to_string()], ..Predicted::default() },
+    };
+    structural::fill(&mut after, schema);
+    let found = match live {
+        Some(live) => structural::check_change(live, &after, schema),
+        None => structural::check(&after, schema),
+    };
+    let refused = found.invalid.iter().map(|finding| format!("{}: {}", finding.path, finding.cause_message())).collect();
+    Predicted { after, refused, ..Predicted::default() }
+}
+
+/// What applying `wanted` makes of what is there. Of a kind that is not built in nothing is known here: see [`predict_custom`].
 pub fn predict(live: Option<&Value>, wanted: &Value) -> Predicted {
+    predicted(live, wanted, true)
+}
+
+/// `noted` is whether the object after it says who owns its fields: without it a new object is made in half the time.
+fn predicted(live: Option<&Value>, wanted: &Value, noted: bool) -> Predicted {
     let text = |name: &str| wanted[name].as_str().unwrap_or_default();
     let Some(kind) = strake_kinds::by_kind(text("apiVersion"), text("kind")) else {
         return Predicted { after: wanted.clone(), ..Predicted::default() };
@@ -39,7 +75,11 @@ pub fn predict(live: Option<&Value>, wanted: &Value) -> Predicted {
         return Predicted { after: config, refused: wrong, ..Predicted::default() };
     }
     let writer = Writer { manager: MANAGER, subresource: "", now: Timestamp::UNIX_EPOCH };
-    let mut after = match apply::server_side_apply(live, &config, &writer, true, kind.schema()) {
+    let applied = match live {
+        None if !noted => apply::new_object(&config, kind.schema()),
+        live => apply::server_side_apply(live, &config, &writer, true, kind.schema()),
+    };
+    let mut after = match applied {
         Ok(after) => after,
         Err(error) => return Predicted { after: config, refused: vec![error.to_string()], ..Predicted::default() },
     };
@@ -119,25 +159,14 @@ pub fn compare(before: &DeployPlan, plan: &DeployPlan, key: &Key, own: bool) -> 
     let set = inventory::set_id(&plan.set, &plan.namespace);
     let old: BTreeMap<MemberKey, &Change> = before.changes.iter().map(|change| (MemberKey::of(&change.id), change)).collect();
     let mut report = Report { key: Some(key.clone()), ..Report::default() };
-    for change in &plan.changes {
-        let live = old.get(&MemberKey::of(&change.id)).map(|old| made(predict(None, &wanted(old, &set)).after));
-        let wanted = wanted(change, &set);
-        let Predicted { mut after, fixed, mut refused } = predict(live.as_ref(), &wanted);
-        let kind = strake_kinds::by_kind(&change.id.api_version(), &change.id.kind).filter(|_| own);
-        refused.extend(kind.and_then(|kind| default::denied(kind, &after, live.as_ref())).map(str::to_owned));
-        if !fixed.is_empty() {
-            after = predict(None, &wanted).after;
-        }
-        let origin = change.origin.clone();
-        report.refused.extend(refused.into_iter().map(|message| Refused { id: Some(change.id.clone()), origin: origin.clone(), message }));
-        let mut fields = changes(live.as_ref(), &after, key, &change.sensitive);
-        forces(&mut fields, &fixed);
-        let outcome = match (&live, fields.is_empty() && fixed.is_empty()) {
-            (None, _) => Outcome::Created,
-            (Some(_), true) => Outcome::Unchanged,
-            (Some(_), false) => Outcome::Configured,
-        };
-        report.applied.push(Applied { id: change.id.clone(), outcome, changes: fields, fixed, object: after, before: live, origin, left: Vec::new() });
+    let mut known = schemas(before);
+    known.extend(schemas(plan));
+    // Each object by itself, on any core; in the plan's order.
+    let found: Vec<(Applied, Vec<Refused>)> =
+        plan.changes.par_iter().map(|change| one(old.get(&MemberKey::of(&change.id)).copied(), change, &set, (key, own), &known)).collect();
+    for (applied, refused) in found {
+        report.applied.push(applied);
+        report.refused.extend(refused);
     }
     let kept: BTreeSet<MemberKey> = plan.changes.iter().map(|change| MemberKey::of(&change.id)).collect();
     for change in before.changes.iter().filter(|change| !kept.contains(&MemberKey::of(&change.id))) {
@@ -149,9 +178,35 @@ pub fn compare(before: &DeployPlan, plan: &DeployPlan, key: &Key, own: bool) -> 
     report
 }
 
+fn one(old: Option<&Change>, change: &Change, set: &str, (key, own): (&Key, bool), known: &Schemas) -> (Applied, Vec<Refused>) {
+    let schema = schema_of(known, &change.id);
+    let predict = |live: Option<&Value>, wanted: &Value, noted: bool| match schema {
+        Some(schema) => predict_custom(live, wanted, schema),
+        None => predicted(live, wanted, noted),
+    };
+    let live = old.map(|old| made(predict(None, &wanted(old, set), true).after));
+    let wanted = wanted(change, set);
+    let Predicted { mut after, fixed, mut refused } = predict(live.as_ref(), &wanted, false);
+    let kind = strake_kinds::by_kind(&change.id.api_version(), &change.id.kind).filter(|_| own);
+    refused.extend(kind.and_then(|kind| default::denied(kind, &after, live.as_ref())).map(str::to_owned));
+    if !fixed.is_empty() {
+        after = predict(None, &wanted, false).after;
+    }
+    let refuse = |message| Refused { id: Some(change.id.clone()), origin: change.origin.clone(), message };
+    let refused = refused.into_iter().map(refuse).collect();
+    let mut fields = changes_by(live.as_ref(), &after, key, &change.sensitive, schema);
+    forces(&mut fields, &fixed);
+    let outcome = match (&live, fields.is_empty() && fixed.is_empty()) {
+        (None, _) => Outcome::Created,
+        (Some(_), true) => Outcome::Unchanged,
+        (Some(_), false) => Outcome::Configured,
+    };
+    let origin = change.origin.clone();
+    (Applied { id: change.id.clone(), outcome, changes: fields, fixed, object: after, before: live, origin, left: Vec::new() }, refused)
+}
+
 #[cfg(test)]
 mod tests {
-    use strake_plan::ObjectId;
 
     use super::*;
 
@@ -193,5 +248,31 @@ mod tests {
         assert_eq!(report.applied[0].fixed, ["spec.selector"]);
         let forcing: Vec<&str> = report.applied[0].changes.iter().filter(|change| change.forces_replacement).map(|change| change.path.as_str()).collect();
         assert_eq!(forcing, ["spec.selector.matchLabels.app"]);
+    }
+
+    #[test]
+    fn custom_resources_are_compared_by_the_schema_that_the_plan_brings() {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "class": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "cannot be changed"}]},
+            "size": {"type": "integer", "default": 1},
+            "pools": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["zone"], "items": {"type": "object",
+                "properties": {"zone": {"type": "string"}, "count": {"type": "integer"}}}}}}}});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.example.org"},
+            "spec": {"group": "example.org", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+        let widget = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "n"}, "spec": spec});
+        let with = |spec: Value| plan(vec![definition.clone(), widget(spec)]);
+        let pool = |zone: &str, count: u8| json!({"zone": zone, "count": count});
+        let before = with(json!({"class": "a", "pools": [pool("a", 1), pool("b", 1)]}));
+        // Of a default that is written out nothing changes; an item is the one with its key.
+        let report = compare(&before, &with(json!({"class": "a", "size": 1, "pools": [pool("b", 2), pool("a", 1)]})), &Key::random(), false);
+        let paths: Vec<&str> = report.applied[1].changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!((paths, report.refused.len()), (vec!["spec.pools[b].count"], 0));
+        // A rule about the change is evaluated where the object as it was is known.
+        let report = compare(&before, &with(json!({"class": "b", "pools": [pool("a", 1), pool("b", 1)]})), &Key::random(), false);
+        let refused: Vec<&str> = report.refused.iter().map(|refused| refused.message.as_str()).collect();
+        assert!(refused.len() == 1 && refused[0].contains("spec.class") && refused[0].contains("cannot be changed"), "{refused:?}");
+        let report = compare(&plan(vec![definition.clone()]), &with(json!({"class": "b"})), &Key::random(), false);
+        assert_eq!(report.refused, []);
     }
 }

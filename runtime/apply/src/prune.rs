@@ -6,11 +6,12 @@ use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use strake_client::{DeleteParams, ListParams, Patch, Propagation, Resource, WriteParams};
 use strake_kinds::KindInfo;
-use strake_plan::ObjectId;
+use strake_plan::{DeployPlan, ObjectId};
 
 use crate::applier::{CONCURRENCY, MANAGER, namespace, resource};
+use crate::deletion::{Wave, waves};
 use crate::inventory::{self, Member, MemberKey, Scope};
-use crate::{Applier, ApplyError, Event, Refused, Report, journal};
+use crate::{Applier, ApplyError, Event, Refused, Report, history, journal};
 
 /// Deletions beyond this share of the set (and more than [`FREE_DELETIONS`]) need consent.
 const MASS_DELETE_PERCENT: usize = 30;
@@ -154,7 +155,7 @@ impl Applier<'_> {
                 Fate::Release(reason) => orphans.released.push((orphan, reason)),
             }
         }
-        orphans.doomed.sort_by_key(|orphan| crate::down::rank(&orphan.id.kind));
+        orphans.doomed.sort_by_key(|orphan| crate::deletion::rank(&orphan.id.kind));
         Ok(orphans)
     }
 
@@ -301,9 +302,20 @@ impl Applier<'_> {
     /// Takes away what left the set; after everything else is healthy.
     pub(crate) async fn prune(&self, orphans: Orphans, report: &mut Report) -> Result<(), ApplyError> {
         self.may_prune(orphans.doomed.len())?;
-        for orphan in &orphans.doomed {
-            self.delete(&orphan.id, &orphan.object, &resource(&orphan.id)).await?;
-            self.tell_pruned(orphan, report);
+        let order = if orphans.doomed.len() > 1 {
+            self.order_of(&orphans.doomed).await?
+        } else {
+            vec![Wave { members: (0..orphans.doomed.len()).collect(), is_awaited: false }]
+        };
+        for wave in order {
+            for orphan in wave.members.iter().filter_map(|place| orphans.doomed.get(*place)) {
+                if wave.is_awaited {
+                    self.remove(&orphan.id, &orphan.object).await?;
+                } else {
+                    self.delete(&orphan.id, &orphan.object, &resource(&orphan.id)).await?;
+                }
+                self.tell_pruned(orphan, report);
+            }
         }
         for (orphan, reason) in orphans.released {
             self.release(&orphan).await?;
@@ -314,6 +326,18 @@ impl Applier<'_> {
             report.kept.push((id, reason));
         }
         Ok(())
+    }
+
+    /// In which order members go: the reverse of that in which they were deployed last.
+    async fn order_of(&self, doomed: &[Orphan]) -> Result<Vec<Wave>, ApplyError> {
+        let revisions = self.revisions();
+        let entries = revisions.list().await?;
+        let applied = match history::deployed(&entries) {
+            // Without it the kinds say enough.
+            Some(entry) => revisions.plan(entry).await.unwrap_or_default(),
+            None => DeployPlan::default(),
+        };
+        Ok(waves(&doomed.iter().map(|orphan| (&orphan.id, &orphan.object)).collect::<Vec<_>>(), &applied))
     }
 
     /// Takes the set's mark off an object that stays.
@@ -350,7 +374,7 @@ impl Applier<'_> {
 
     /// Deletes exactly this object, not one of the same name made since. Its pods are gone before it when somebody waits for that.
     pub(crate) async fn delete(&self, id: &ObjectId, member: &Value, resource: &Resource) -> Result<(), ApplyError> {
-        let waited = self.options.wait.is_some() && crate::down::rank(&id.kind) == 0 && id.kind != "Pod";
+        let waited = self.options.wait.is_some() && crate::deletion::rank(&id.kind) == 0 && id.kind != "Pod";
         let propagation = Some(if waited { Propagation::Foreground } else { Propagation::Background });
         let params = DeleteParams { uid: member["metadata"]["uid"].as_str().map(str::to_owned), propagation, ..Default::default() };
         match self.client.delete(resource, namespace(id), &id.name, &params).await {

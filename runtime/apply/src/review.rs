@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strake_plan::{DeployPlan, ObjectId, Wanted};
@@ -87,6 +88,9 @@ pub struct Header {
     /// Files of values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// The registry that was named for its images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push_to: Option<String>,
     /// The cluster, when it was one that was compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
@@ -297,7 +301,7 @@ pub struct Precondition {
 pub fn review(plan: &DeployPlan, report: &Report, header: Header) -> Review {
     let key = report.key.clone().unwrap_or_else(|| Key::of([0; 32]));
     let places: BTreeMap<&ObjectId, usize> = plan.changes.iter().enumerate().map(|(place, change)| (&change.id, place)).collect();
-    let mut changes: Vec<Reviewed> = report.applied.iter().map(|applied| reviewed(plan, places.get(&applied.id).copied(), applied, &key)).collect();
+    let mut changes: Vec<Reviewed> = report.applied.par_iter().map(|applied| reviewed(plan, places.get(&applied.id).copied(), applied, &key)).collect();
     for (place, id) in report.pruned.iter().enumerate() {
         let precondition = report.gone.get(place).map(|object| precondition(object, &key, &[]));
         let risks = risks(Action::Delete, id, &[], report.gone.get(place));
@@ -455,7 +459,7 @@ fn action(plan: &DeployPlan, applied: &Applied) -> (Action, Reason, String) {
     if !applied.fixed.is_empty() {
         return (Action::Replace, Reason::Immutable, format!("{} cannot be changed", applied.fixed.join(", ")));
     }
-    let own = inventory::set_id(&plan.set, &plan.namespace);
+    let own = || inventory::set_id(&plan.set, &plan.namespace);
     match (applied.outcome, &applied.before) {
         (Outcome::Created, _) => (Action::Create, Reason::Missing, "it does not exist".to_owned()),
         (Outcome::Unchanged, _) => (Action::Noop, Reason::AsDeclared, "it is as the directory says".to_owned()),
@@ -466,7 +470,7 @@ fn action(plan: &DeployPlan, applied: &Applied) -> (Action, Reason, String) {
                 None => (Action::Adopt, Reason::NoSet, "it exists, and belongs to no set".to_owned()),
             }
         }
-        (Outcome::Configured, Some(before)) if inventory::set_of(before) != Some(own.as_str()) => {
+        (Outcome::Configured, Some(before)) if inventory::set_of(before) != Some(own().as_str()) => {
             (Action::Adopt, Reason::OtherSet, "it exists, and is taken from another set".to_owned())
         }
         (Outcome::Configured, _) => {
@@ -533,7 +537,7 @@ fn widens(action: Action, kind: &str, fields: &[FieldChange]) -> bool {
 
 /// What was looked at of an object. `sensitive` are JSON pointers to what is secret in it.
 fn precondition(object: &Value, key: &Key, sensitive: &[String]) -> Precondition {
-    let seen = conceal(&crate::changes::strip(object), key, sensitive);
+    let seen = conceal(crate::changes::strip(object), key, sensitive);
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     let observed = key.digest("observed", seen.to_string().as_bytes()).chars().take(32).collect();
     Precondition { uid: text("uid"), resource_version: text("resourceVersion"), observed }

@@ -21,7 +21,7 @@ pub use ci::Ci;
 pub use consent::{Consent, PlanConsent};
 pub use dev::{PortForward, Up};
 pub use foreign::{Foreign, builder};
-pub use history::{Drift, History, Rollback, SetArgs, Status};
+pub use history::{Drift, History, Rollback, SetArgs, Status, Test};
 pub use progress::{Progress, progress};
 pub use rollout::{Rollout, RolloutAbort, RolloutOf, RolloutPromote, RolloutUndo, RolloutVerb};
 pub use sync::{Follow, Sync, SyncList, SyncName, SyncNow, SyncStatus, SyncVerb};
@@ -76,6 +76,8 @@ pub enum Command {
     Drift(Drift),
     /// Show how a set is, from its objects to their containers
     Status(Status),
+    /// Run the tests of what is deployed
+    Test(Test),
     /// Follow a git repository: build, apply and report each new commit
     Sync(Box<Sync>),
     /// Builds and applies one commit for a sync
@@ -216,6 +218,7 @@ Examples:
   strake plan deploy/
   strake plan . -o json | jq .deploy.changes
   strake plan . --against main -o markdown
+  strake plan . --against main --build
   strake plan . --context production --out plan.json && strake apply plan.json --context production"
 )]
 pub struct Plan {
@@ -223,12 +226,17 @@ pub struct Plan {
     pub input: Input,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub outgoing: Outgoing,
     /// Compare with a git revision of the same directory, without a cluster
     #[arg(long, value_name = "REVISION", conflicts_with = "empty")]
     pub against: Option<String>,
     /// Compare with nothing: everything is made
     #[arg(long)]
     pub empty: bool,
+    /// Build the images, of the revision too, so that their digests are compared (with a cluster that goes without saying)
+    #[arg(long)]
+    pub build: bool,
     /// Keep the plan in a file, for `strake apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -269,6 +277,9 @@ pub struct Target {
     /// The cluster is not asked for the kinds that it knows
     #[arg(skip)]
     pub unasked: bool,
+    /// Where it pulls images from, as strake.yaml says
+    #[arg(skip)]
+    pub registry: Option<String>,
 }
 
 impl Target {
@@ -276,6 +287,14 @@ impl Target {
     pub fn is_foreign(&self) -> bool {
         self.context.is_some() || self.kubeconfig.is_some()
     }
+}
+
+/// Where images go that another cluster is to run.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Outgoing {
+    /// For another cluster: push images that are built there, where it pulls them from: HOST[/PATH] (images that name a registry go to their own) [default: strake.yaml's registry]
+    #[arg(long, visible_alias = "registry", value_name = "REGISTRY")]
+    pub push_to: Option<String>,
 }
 
 /// How an apply tells what it does.
@@ -300,7 +319,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 applied but not healthy, 4 the sa
 Examples:
   strake apply deploy/
   strake apply plan.json
-  strake apply deploy/ --context production
+  strake apply deploy/ --context production --push-to registry.example.org/shop
   strake apply deploy/ --lock-wait 0 -o json"
 )]
 pub struct Apply {
@@ -308,6 +327,8 @@ pub struct Apply {
     pub input: Input,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub outgoing: Outgoing,
     /// Keep objects that left the directory
     #[arg(long)]
     pub no_prune: bool,
@@ -372,6 +393,8 @@ pub struct Diff {
     #[command(flatten)]
     pub target: Target,
     #[command(flatten)]
+    pub outgoing: Outgoing,
+    #[command(flatten)]
     pub allowed: PlanConsent,
     /// How to print the differences
     #[arg(short, long, value_enum, default_value = "text")]
@@ -418,7 +441,6 @@ pub struct Serve {
     pub detach: bool,
 }
 
-/// strake kubeconfig
 /// Where webhooks of git forges are heard.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Webhooks {
@@ -433,6 +455,7 @@ pub struct Webhooks {
     pub hooks_key: Option<PathBuf>,
 }
 
+/// strake kubeconfig
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  kubectl --kubeconfig \"$(strake kubeconfig --path)\" get nodes")]
 pub struct Kubeconfig {

@@ -12,6 +12,15 @@ pub fn own_kubeconfig(root: &Path) -> PathBuf {
     root.join("cluster/kubeconfig")
 }
 
+/// Whether the cluster that `target` names is strake's own after all: its server answers at the same address.
+pub async fn is_own(root: &Path, target: &Target) -> bool {
+    if !target.is_foreign() {
+        return true;
+    }
+    let (Ok(named), Ok(own)) = (connect(root, target).await, connect(root, &Target::default()).await) else { return false };
+    named.server() == own.server()
+}
+
 /// The cluster that `target` names; strake's own when it names none.
 ///
 /// # Errors

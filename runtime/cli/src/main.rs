@@ -98,6 +98,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::History(args) => commands::history::history(root, &args),
         Command::Rollback(args) => commands::history::rollback(root, &args),
         Command::Drift(args) => commands::status::drift(root, &args),
+        Command::Test(args) => commands::test::test(root, &args),
         Command::Status(args) => commands::status::status(root, &args),
         Command::Sync(args) => commands::sync::run(root, &args),
         Command::SyncWorker => sync::worker::run(root),

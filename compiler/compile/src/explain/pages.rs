@@ -433,7 +433,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: "hook-not-run",
         title: "a hook that an apply does not run",
-        text: "Hooks for other occasions than an apply (a deletion, a rollback, a test, a failed sync) are read and left out, and an object has one place in an apply: a second one is not run.",
+        text: "An object has one place in an apply: where it is called a hook of two phases, the second one is not run. Hooks for other occasions run there: those of a deletion in strake down, of a rollback in strake rollback, of a failed sync after an apply that failed, and tests in strake test. Helm's test-failure has no meaning any more and is left out.",
     },
     Page {
         code: "order-annotation",

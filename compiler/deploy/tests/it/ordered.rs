@@ -89,10 +89,42 @@ fn waves_and_hooks_are_stages() {
 }
 
 #[test]
-fn hooks_for_other_occasions_are_left_out_and_told() {
-    let (plan, told) = planned(&(map("a", "") + &job("check", "helm.sh/hook: test") + &job("gone", "argocd.argoproj.io/hook: Skip")));
-    assert_eq!(lines(&plan), ["a 0:"]);
-    assert_eq!(told.iter().map(|finding| finding.code.0).collect::<Vec<_>>(), ["hook-not-run"]);
+fn hooks_for_other_occasions_are_kept_apart_in_their_order() {
+    let text = map("a", "")
+        + &job("check", "helm.sh/hook: 'test,test-success'")
+        + &job("gone", "argocd.argoproj.io/hook: Skip")
+        + &job("late", "helm.sh/hook: pre-delete, helm.sh/hook-weight: '5', helm.sh/hook-delete-policy: hook-failed")
+        + &job("early", "helm.sh/hook: 'pre-delete,post-delete', helm.sh/hook-weight: '-5'")
+        + &job("both", "helm.sh/hook: 'post-install,post-rollback'")
+        + &job("back", "helm.sh/hook: pre-rollback")
+        + &job("alarm", "argocd.argoproj.io/hook: SyncFail, argocd.argoproj.io/hook-delete-policy: 'HookSucceeded,HookFailed'")
+        + &job("argo", "argocd.argoproj.io/hook: 'PreDelete,PostDelete'");
+    let (plan, told) = planned(&text);
+    assert_eq!(told, []);
+    assert_eq!(lines(&plan), ["a 0:", "both 1:"]);
+    let found: Vec<String> = plan.occasions.iter().map(|hook| format!("{} {} {}", hook.when.word(), hook.weight, hook.change.id.name)).collect();
+    let expected = [
+        "pre-delete -5 early",
+        "pre-delete 0 argo",
+        "pre-delete 5 late",
+        "post-delete -5 early",
+        "post-delete 0 argo",
+        "pre-rollback 0 back",
+        "post-rollback 0 both",
+        "sync-fail 0 alarm",
+        "test 0 check",
+    ];
+    assert_eq!(found, expected);
+    let policy = |name: &str| {
+        let hook = plan.occasions.iter().find(|hook| hook.change.id.name == name).and_then(|hook| hook.change.hook).expect("a hook");
+        (hook.delete_succeeded, hook.delete_failed)
+    };
+    assert_eq!([policy("late"), policy("alarm"), policy("early")], [(false, true), (true, true), (false, false)]);
+    // What no occasion is known for is told, and so is a misspelt policy, once.
+    let codes = |text: &str| planned(&(map("a", "") + text)).1.iter().map(|finding| finding.code.0).collect::<Vec<_>>();
+    assert_eq!(codes(&job("x", "helm.sh/hook: test-failure")), ["hook-not-run"]);
+    assert_eq!(codes(&job("x", "helm.sh/hook: 'pre-delete,post-install', helm.sh/hook-delete-policy: hook-succeded")), ["order-annotation"]);
+    assert_eq!(codes(&job("x", "helm.sh/hook: pre-delte")), ["order-annotation"]);
 }
 
 #[test]

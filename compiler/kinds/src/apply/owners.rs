@@ -164,6 +164,11 @@ pub fn item_step(field: &Field, item: &Value) -> Option<String> {
     walk::named_item(field, item)
 }
 
+/// The same for a list of a custom resource, by its structural schema.
+pub fn custom_item_step(schema: &Value, item: &Value) -> Option<String> {
+    walk::named_custom_item(schema, item)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

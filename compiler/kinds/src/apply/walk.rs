@@ -1,6 +1,6 @@
 //! Walks over objects along their schema: which fields are there, what differs, merging, pruning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use crate::schema::{Field, ListKind, Message, Type};
 
 /// How the fields of a value are owned.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum Shape<'s> {
     /// As a whole.
     Leaf,
     /// Field by field.
@@ -22,9 +22,13 @@ pub(super) enum Shape {
     Set,
     /// Item by item, named by keys.
     Items(&'static [&'static str], Type),
+    /// A custom resource, or an object in one, by its structural schema: field by field. `true` is the resource itself.
+    Custom(&'s Value, bool),
+    /// Item by item, named by the keys that the structural schema of the list says.
+    CustomItems(&'s Value),
 }
 
-impl Shape {
+impl<'s> Shape<'s> {
     pub(super) fn root(message: &'static Message) -> Self {
         Shape::Struct(message)
     }
@@ -46,11 +50,31 @@ impl Shape {
         }
     }
 
+    /// Of a part of a structural schema. Objects are granular unless they say otherwise, lists atomic.
+    fn of_schema(schema: &'s Value) -> Self {
+        match (schema["type"].as_str(), schema["x-kubernetes-list-type"].as_str(), schema["x-kubernetes-map-type"].as_str()) {
+            (Some("array"), Some("map"), _) => Shape::CustomItems(schema),
+            (Some("array"), Some("set"), _) => Shape::Set,
+            (Some("array"), ..) | (_, _, Some("atomic")) => Shape::Leaf,
+            (Some("object"), ..) => Shape::Custom(schema, schema["x-kubernetes-embedded-resource"] == true),
+            // What nothing is known of below: by its fields, as far as it has some.
+            _ if schema["x-kubernetes-preserve-unknown-fields"] == true => Shape::Custom(schema, schema["x-kubernetes-embedded-resource"] == true),
+            _ => Shape::Leaf,
+        }
+    }
+
     /// The shape of a field of an object; unknown fields are leaves.
-    fn inner(self, name: &str) -> Shape {
+    fn inner(self, name: &str) -> Shape<'s> {
         match self {
             Shape::Struct(message) => message.field(name).map_or(Shape::Leaf, Shape::of_field),
             Shape::Map(inner) => Shape::of(inner),
+            Shape::Custom(_, true) if name == "metadata" => {
+                crate::schema::message("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").map_or(Shape::Leaf, Shape::Struct)
+            }
+            Shape::Custom(schema, _) => {
+                let others = schema.get("additionalProperties").filter(|others| others.is_object());
+                schema["properties"].get(name).or(others).map_or(Shape::Leaf, Shape::of_schema)
+            }
             _ => Shape::Leaf,
         }
     }
@@ -62,6 +86,7 @@ impl Shape {
                 Type::Message(_) => !field.pointer,
                 _ => !field.omit_empty && !field.pointer,
             }),
+            Shape::Custom(_, own) => own && name == "metadata",
             _ => false,
         }
     }
@@ -91,9 +116,38 @@ fn item_step(item: &Value, keys: &[&str], item_type: Type) -> Result<String, &'s
     Ok(format!("k:{}", Value::Object(map)))
 }
 
+/// The same by a structural schema.
+fn custom_step(item: &Value, schema: &Value) -> Result<String, &'static str> {
+    let object = item.as_object().ok_or("an item of a keyed list must be an object")?;
+    let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut named: BTreeMap<&str, Value> = BTreeMap::new();
+    for key in &keys {
+        let default = || schema["items"]["properties"][key].get("default").cloned();
+        match object.get(*key).filter(|value| !value.is_null()).cloned().or_else(default) {
+            Some(value) => named.insert(key, value),
+            None if keys.len() > 1 => None,
+            None => return Err("an item of a keyed list lacks its key"),
+        };
+    }
+    if named.is_empty() {
+        return Err("an item of a keyed list lacks its keys");
+    }
+    let map: Map<String, Value> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Ok(format!("k:{}", Value::Object(map)))
+}
+
+/// The step that names an item of a list with this structural schema, if the list is not owned as a whole.
+pub(super) fn named_custom_item(schema: &Value, item: &Value) -> Option<String> {
+    match Shape::of_schema(schema) {
+        shape @ (Shape::Set | Shape::CustomItems(_)) => list_step(shape, item).ok(),
+        _ => None,
+    }
+}
+
 /// The step that names a list item, if the list is not owned as a whole.
-fn list_step(shape: Shape, item: &Value) -> Result<String, &'static str> {
+fn list_step(shape: Shape<'_>, item: &Value) -> Result<String, &'static str> {
     match shape {
+        Shape::CustomItems(schema) => custom_step(item, schema),
         Shape::Items(keys, inner) => item_step(item, keys, inner),
         _ => Ok(format!("v:{item}")),
     }
@@ -107,34 +161,35 @@ pub(super) fn named_item(field: &Field, item: &Value) -> Option<String> {
     }
 }
 
-fn item_shape(shape: Shape) -> Shape {
+fn item_shape(shape: Shape<'_>) -> Shape<'_> {
     match shape {
+        Shape::CustomItems(schema) => schema.get("items").map_or(Shape::Leaf, Shape::of_schema),
         Shape::Items(_, inner) => Shape::of(inner),
         _ => Shape::Leaf,
     }
 }
 
 /// The fields of a configuration. Keyed lists must have keys, and no key twice.
-pub(super) fn fields(value: &Value, shape: Shape) -> Result<FieldSet, ApplyError> {
+pub(super) fn fields(value: &Value, shape: Shape<'_>) -> Result<FieldSet, ApplyError> {
     let mut set = FieldSet::default();
     collect(value, shape, &mut set, &At::root())?;
     Ok(set)
 }
 
-fn collect(value: &Value, shape: Shape, set: &mut FieldSet, at: &At<'_>) -> Result<(), ApplyError> {
+fn collect(value: &Value, shape: Shape<'_>, set: &mut FieldSet, at: &At<'_>) -> Result<(), ApplyError> {
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..), Value::Object(map)) => {
             for (name, value) in map {
                 let inner = shape.inner(name);
                 let child = set.child(field_step(name));
                 collect(value, inner, child, &at.field(name))?;
                 let empty = value.as_object().is_some_and(Map::is_empty);
-                child.member |= empty || matches!(shape, Shape::Map(_));
+                child.member |= empty || is_keyed(shape, name);
             }
             // An empty list of named items says nothing: no path stands for it.
             set.children.retain(|_, child| !child.is_empty());
         }
-        (Shape::Set | Shape::Items(..), Value::Array(items)) => {
+        (Shape::Set | Shape::Items(..) | Shape::CustomItems(_), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 let problem = |problem| ApplyError::List { path: at.index(index).path(), problem };
                 let step = list_step(shape, item).map_err(problem)?;
@@ -151,6 +206,41 @@ fn collect(value: &Value, shape: Shape, set: &mut FieldSet, at: &At<'_>) -> Resu
     Ok(())
 }
 
+/// What [`fields`] refuses, and nothing else. `without` is a field at the top that does not count.
+pub(super) fn tell_apart(config: &Map<String, Value>, shape: Shape<'_>, without: Option<&str>) -> Result<(), ApplyError> {
+    let root = At::root();
+    config.iter().filter(|(name, _)| without != Some(name.as_str())).try_for_each(|(name, value)| distinct(value, shape.inner(name), &root.field(name)))
+}
+
+fn distinct(value: &Value, shape: Shape<'_>, at: &At<'_>) -> Result<(), ApplyError> {
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..), Value::Object(map)) => {
+            map.iter().try_for_each(|(name, value)| distinct(value, shape.inner(name), &at.field(name)))
+        }
+        (Shape::Set | Shape::Items(..) | Shape::CustomItems(_), Value::Array(items)) => {
+            let mut steps = BTreeSet::new();
+            for (index, item) in items.iter().enumerate() {
+                let problem = |problem| ApplyError::List { path: at.index(index).path(), problem };
+                if !steps.insert(list_step(shape, item).map_err(problem)?) {
+                    return Err(problem("it is there twice"));
+                }
+                distinct(item, item_shape(shape), &at.index(index))?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a name is the key of a map, which is there by itself, and not that of a field.
+fn is_keyed(shape: Shape<'_>, name: &str) -> bool {
+    match shape {
+        Shape::Map(_) => true,
+        Shape::Custom(schema, _) => schema.get("additionalProperties").is_some() && schema["properties"].get(name).is_none(),
+        _ => false,
+    }
+}
+
 /// What one object has more than, other than, or less than another.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -165,7 +255,7 @@ impl Changes {
     }
 }
 
-pub(super) fn compare(old: &Value, new: &Value, shape: Shape) -> Changes {
+pub(super) fn compare(old: &Value, new: &Value, shape: Shape<'_>) -> Changes {
     let mut changes = Changes::default();
     let sets = Sets { added: &mut changes.added, modified: &mut changes.modified, removed: &mut changes.removed };
     differ(Some(old), Some(new), shape, sets);
@@ -194,7 +284,7 @@ impl Sets<'_> {
     }
 }
 
-fn differ(old: Option<&Value>, new: Option<&Value>, shape: Shape, mut sets: Sets<'_>) {
+fn differ(old: Option<&Value>, new: Option<&Value>, shape: Shape<'_>, mut sets: Sets<'_>) {
     let (old, new) = (old.filter(|value| !value.is_null()), new.filter(|value| !value.is_null()));
     if old == new {
         return;
@@ -205,7 +295,7 @@ fn differ(old: Option<&Value>, new: Option<&Value>, shape: Shape, mut sets: Sets
         _ => {}
     }
     match shape {
-        Shape::Struct(_) | Shape::Map(_) if both(old, new, Value::is_object) => {
+        Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..) if both(old, new, Value::is_object) => {
             let empty = Map::new();
             let old_map = old.and_then(Value::as_object).unwrap_or(&empty);
             let new_map = new.and_then(Value::as_object).unwrap_or(&empty);
@@ -214,7 +304,7 @@ fn differ(old: Option<&Value>, new: Option<&Value>, shape: Shape, mut sets: Sets
                 differ_field((old, old_map.get(name)), (new, new_map.get(name)), shape, name, &mut sets);
             }
         }
-        Shape::Set | Shape::Items(..) if both(old, new, Value::is_array) => differ_lists(old, new, shape, &mut sets),
+        Shape::Set | Shape::Items(..) | Shape::CustomItems(_) if both(old, new, Value::is_array) => differ_lists(old, new, shape, &mut sets),
         _ => {
             if old.is_some() && new.is_some() {
                 sets.modified.member = true;
@@ -227,7 +317,7 @@ fn both(old: Option<&Value>, new: Option<&Value>, is: fn(&Value) -> bool) -> boo
     old.is_none_or(is) && new.is_none_or(is)
 }
 
-fn differ_field(old: (Option<&Value>, Option<&Value>), new: (Option<&Value>, Option<&Value>), shape: Shape, name: &str, sets: &mut Sets<'_>) {
+fn differ_field(old: (Option<&Value>, Option<&Value>), new: (Option<&Value>, Option<&Value>), shape: Shape<'_>, name: &str, sets: &mut Sets<'_>) {
     if old.1 == new.1 {
         return;
     }
@@ -235,8 +325,8 @@ fn differ_field(old: (Option<&Value>, Option<&Value>), new: (Option<&Value>, Opt
     let (no_fields, no_items) = (Value::Object(Map::new()), Value::Array(Vec::new()));
     let empty = match inner {
         Shape::Leaf => None,
-        Shape::Struct(_) | Shape::Map(_) => Some(&no_fields),
-        Shape::Set | Shape::Items(..) => Some(&no_items),
+        Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..) => Some(&no_fields),
+        Shape::Set | Shape::Items(..) | Shape::CustomItems(_) => Some(&no_items),
     };
     // A part that is there whenever its parent is neither comes nor goes: it was only not written.
     let empty = empty.filter(|_| shape.implied(name));
@@ -244,7 +334,7 @@ fn differ_field(old: (Option<&Value>, Option<&Value>), new: (Option<&Value>, Opt
     differ(present(old), present(new), inner, sets.child(&field_step(name)));
 }
 
-fn differ_lists(old: Option<&Value>, new: Option<&Value>, shape: Shape, sets: &mut Sets<'_>) {
+fn differ_lists(old: Option<&Value>, new: Option<&Value>, shape: Shape<'_>, sets: &mut Sets<'_>) {
     let (old, new) = (by_step(old, shape), by_step(new, shape));
     for (step, item) in &old {
         differ(Some(item), new.get(step).copied(), item_shape(shape), sets.child(step));
@@ -254,15 +344,15 @@ fn differ_lists(old: Option<&Value>, new: Option<&Value>, shape: Shape, sets: &m
     }
 }
 
-fn by_step(list: Option<&Value>, shape: Shape) -> BTreeMap<String, &Value> {
+fn by_step<'a>(list: Option<&'a Value>, shape: Shape<'_>) -> BTreeMap<String, &'a Value> {
     let items = list.and_then(Value::as_array).into_iter().flatten();
     items.filter_map(|item| Some((list_step(shape, item).ok()?, item))).collect()
 }
 
 /// Lays a configuration over an object.
-pub(super) fn merge(live: Value, config: &Value, shape: Shape) -> Value {
+pub(super) fn merge(live: Value, config: &Value, shape: Shape<'_>) -> Value {
     match (shape, live, config) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(mut map), Value::Object(config)) => {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..), Value::Object(mut map), Value::Object(config)) => {
             for (name, value) in config {
                 let merged = match map.get_mut(name) {
                     Some(old) => merge(old.take(), value, shape.inner(name)),
@@ -272,13 +362,13 @@ pub(super) fn merge(live: Value, config: &Value, shape: Shape) -> Value {
             }
             Value::Object(map)
         }
-        (Shape::Set | Shape::Items(..), Value::Array(live), Value::Array(config)) => Value::Array(merge_lists(live, config, shape)),
+        (Shape::Set | Shape::Items(..) | Shape::CustomItems(_), Value::Array(live), Value::Array(config)) => Value::Array(merge_lists(live, config, shape)),
         (_, _, config) => config.clone(),
     }
 }
 
 /// The configuration's items in its order; the others keep their place, before what the configuration adds there.
-fn merge_lists(live: Vec<Value>, config: &[Value], shape: Shape) -> Vec<Value> {
+fn merge_lists(live: Vec<Value>, config: &[Value], shape: Shape<'_>) -> Vec<Value> {
     let step = |item: &Value| list_step(shape, item).unwrap_or_default();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (index, item) in live.iter().enumerate() {
@@ -303,9 +393,9 @@ fn merge_lists(live: Vec<Value>, config: &[Value], shape: Shape) -> Vec<Value> {
 }
 
 /// Removes from `value` what `last` has and nothing in `kept` has, at or below it.
-pub(super) fn prune(value: &mut Value, last: &FieldSet, kept: &FieldSet, shape: Shape) {
+pub(super) fn prune(value: &mut Value, last: &FieldSet, kept: &FieldSet, shape: Shape<'_>) {
     match (shape, &mut *value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+        (Shape::Struct(_) | Shape::Map(_) | Shape::Custom(..), Value::Object(map)) => {
             for (step, gone) in &last.children {
                 let Some(name) = step.strip_prefix("f:") else { continue };
                 match kept.children.get(step).filter(|kept| !kept.is_empty()) {
@@ -320,7 +410,7 @@ pub(super) fn prune(value: &mut Value, last: &FieldSet, kept: &FieldSet, shape: 
                 }
             }
         }
-        (Shape::Set | Shape::Items(..), Value::Array(items)) => items.retain_mut(|item| {
+        (Shape::Set | Shape::Items(..) | Shape::CustomItems(_), Value::Array(items)) => items.retain_mut(|item| {
             let Ok(step) = list_step(shape, item) else { return true };
             let Some(gone) = last.children.get(&step) else { return true };
             match kept.children.get(&step).filter(|kept| !kept.is_empty()) {

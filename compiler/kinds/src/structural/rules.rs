@@ -32,20 +32,26 @@ const RESERVED: [&str; 21] = [
     "while",
 ];
 
-/// What a rule says of a value; `None` when it is about a change and there is nothing before.
-pub(super) fn holds(rule: &str, value: &Value, schema: &Value, root: bool) -> Option<Result<bool, String>> {
-    if mentions(rule, "oldSelf") {
-        return None;
+/// What a rule says of a value and of what it was before; `None` when it is about a change and there is nothing before.
+pub(super) fn holds(rule: &str, (value, old): (&Value, Option<&Value>), schema: &Value, root: bool, optional: bool) -> Option<Result<bool, String>> {
+    let changes = mentions(rule, "oldSelf");
+    if changes && optional {
+        // There `oldSelf` is a value of another kind, which may hold nothing.
+        return Some(Err("it takes `oldSelf` as optional".to_owned()));
     }
+    let old = if changes { Some(old?) } else { None };
     if converts(schema) {
         return Some(Err("it is about times or bytes, which have types of their own in rules".to_owned()));
     }
     let seen = value_of(value, schema, root);
-    let visits = size(&seen).saturating_pow(u32::try_from(expression::loops(rule)).unwrap_or(u32::MAX));
+    let before = old.map(|old| value_of(old, schema, root));
+    let both = size(&seen) + before.as_ref().map_or(0, size);
+    let visits = both.saturating_pow(u32::try_from(expression::loops(rule)).unwrap_or(u32::MAX));
     if visits > MOST_VISITS {
         return Some(Err("it would look at very many values".to_owned()));
     }
-    Some(match expression::holds(rule, &[("self", &seen)], LIMITS) {
+    let variables: Vec<(&str, &Value)> = std::iter::once(("self", &seen)).chain(before.as_ref().map(|before| ("oldSelf", before))).collect();
+    Some(match expression::holds(rule, &variables, LIMITS) {
         Ok(truth) => Ok(truth),
         Err(Unclear::Missing) => Err("it asks for a field that is not there".to_owned()),
         Err(Unclear::Unusable(why)) => Err(why),

@@ -15,17 +15,20 @@ const PATTERN_BYTES: usize = 1 << 20;
 /// What every object has, beside what its schema names.
 const OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-pub(super) fn check(object: &Value, schema: &Value) -> Found {
+pub(super) fn check(object: &Value, old: Option<&Value>, schema: &Value) -> Found {
     let mut walk = Walk { found: Found::default(), values_only: false };
-    walk.value(object, schema, &At::root(), true);
+    walk.value((object, old), schema, &At::root(), true);
     walk.found
 }
 
 pub(super) fn part(value: &Value, schema: &Value) -> Found {
     let mut walk = Walk { found: Found::default(), values_only: false };
-    walk.value(value, schema, &At::root(), false);
+    walk.value((value, None), schema, &At::root(), false);
     walk.found
 }
+
+/// A value, and the one that stands for it in the object as it was.
+type Pair<'a> = (&'a Value, Option<&'a Value>);
 
 struct Walk {
     found: Found,
@@ -77,7 +80,7 @@ impl Walk {
         self.found.invalid.push(Invalid { path: at.path(), reason, value, message: message.into() });
     }
 
-    fn value(&mut self, value: &Value, schema: &Value, at: &At<'_>, root: bool) {
+    fn value(&mut self, (value, old): Pair<'_>, schema: &Value, at: &At<'_>, root: bool) {
         if value.is_null() && schema["nullable"] == true {
             return;
         }
@@ -85,8 +88,8 @@ impl Walk {
             return self.field(at, Problem::WrongType { found: found(value), expected });
         }
         match value {
-            Value::Object(map) => self.object(map, schema, at, root),
-            Value::Array(items) => self.list(items, schema, at),
+            Value::Object(map) => self.object((map, old), schema, at, root),
+            Value::Array(items) => self.list((items, old), schema, at),
             Value::String(text) => self.text(text, value, schema, at),
             Value::Number(number) => self.number(number.as_f64().unwrap_or_default(), value, schema, at),
             _ => {}
@@ -103,10 +106,13 @@ impl Walk {
             self.invalid(at, Reason::Invalid, Some(value), format!("must be {expected}"));
         }
         self.combined(value, schema, at);
-        self.rules(value, schema, at, root);
+        self.rules((value, old), schema, at, root);
     }
 
-    fn object(&mut self, map: &Map<String, Value>, schema: &Value, at: &At<'_>, root: bool) {
+    fn object(&mut self, (map, old): (&Map<String, Value>, Option<&Value>), schema: &Value, at: &At<'_>, root: bool) {
+        // What is replaced as a whole has no parts that could be told to be the same.
+        let whole = schema["x-kubernetes-map-type"] == "atomic";
+        let before = |name: &str| old.filter(|_| !whole).and_then(|old| old.get(name));
         let own = root || schema["x-kubernetes-embedded-resource"] == true;
         let properties = schema["properties"].as_object();
         let others = schema.get("additionalProperties");
@@ -114,10 +120,10 @@ impl Walk {
         for (name, value) in map {
             let is_own = own && OWN.contains(&name.as_str());
             match properties.and_then(|properties| properties.get(name)) {
-                Some(schema) => self.value(value, schema, &at.field(name), false),
+                Some(schema) => self.value((value, before(name)), schema, &at.field(name), false),
                 None if is_own => {}
                 None => match others.filter(|others| others.is_object()) {
-                    Some(schema) => self.value(value, schema, &at.key(name), false),
+                    Some(schema) => self.value((value, before(name)), schema, &at.key(name), false),
                     None if open => {}
                     None => {
                         let own = OWN.into_iter().filter(|_| own);
@@ -162,14 +168,18 @@ impl Walk {
         }
     }
 
-    fn list(&mut self, items: &[Value], schema: &Value, at: &At<'_>) {
+    fn list(&mut self, (items, old): (&[Value], Option<&Value>), schema: &Value, at: &At<'_>) {
+        let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        // Only items with keys are the same as before; of other lists nobody can say which item is which.
+        let known = old.and_then(Value::as_array).filter(|_| schema["x-kubernetes-list-type"] == "map");
+        let same = |one: &Value, other: &Value| keys.iter().all(|key| one.get(key) == other.get(key));
         if let Some(of) = schema.get("items").filter(|of| of.is_object()) {
             for (index, item) in items.iter().enumerate() {
-                self.value(item, of, &at.index(index), false);
+                let before = known.and_then(|known| known.iter().find(|one| same(one, item)));
+                self.value((item, before), of, &at.index(index), false);
             }
         }
         self.counted(items.len(), schema, at, "Items", "items");
-        let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut seen = HashSet::new();
         for (index, item) in items.iter().enumerate() {
             let (what, shown) = match schema["x-kubernetes-list-type"].as_str() {
@@ -234,12 +244,12 @@ impl Walk {
         let forms = |name: &str| schema[name].as_array().filter(|forms| !forms.is_empty());
         for form in forms("allOf").into_iter().flatten() {
             let before = std::mem::replace(&mut self.values_only, true);
-            self.value(value, form, at, false);
+            self.value((value, None), form, at, false);
             self.values_only = before;
         }
         let fits = |form: &Value| {
             let mut walk = Walk { found: Found::default(), values_only: true };
-            walk.value(value, form, at, false);
+            walk.value((value, None), form, at, false);
             walk.found.fields.is_empty() && walk.found.invalid.is_empty()
         };
         if let Some(forms) = forms("anyOf")
@@ -264,10 +274,11 @@ impl Walk {
         }
     }
 
-    fn rules(&mut self, value: &Value, schema: &Value, at: &At<'_>, root: bool) {
+    fn rules(&mut self, (value, old): Pair<'_>, schema: &Value, at: &At<'_>, root: bool) {
         for validation in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let Some(rule) = validation["rule"].as_str() else { continue };
-            match rules::holds(rule, value, schema, root) {
+            let optional = validation["optionalOldSelf"] == true;
+            match rules::holds(rule, (value, old), schema, root, optional) {
                 None | Some(Ok(true)) => {}
                 Some(Ok(false)) => {
                     let message =

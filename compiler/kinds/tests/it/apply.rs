@@ -222,3 +222,47 @@ fn many_updates_are_folded() {
         assert!(all.paths().contains(&format!(".metadata.annotations.{name}")), "{name} has lost its owner");
     }
 }
+
+#[test]
+fn custom_resources_are_merged_by_the_keys_of_their_schema() {
+    let item = json!({"type": "object", "properties": {"zone": {"type": "string"}, "port": {"type": "integer", "default": 80}, "size": {"type": "integer"}}});
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "pools": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["zone", "port"], "items": item},
+            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "plain": {"type": "array", "items": {"type": "string"}},
+            "one": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
+            "open": {"type": "object", "additionalProperties": {"type": "string"}}}},
+        "status": {"type": "object"}}});
+    let widget = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w", "labels": {"by": "me"}}, "spec": spec});
+    let apply = |live: Option<&Value>, spec: Value, manager: &'static str, second: i64| {
+        apply::server_side_apply_custom(live, &widget(spec), &writer(manager, second), false, (&schema, true))
+    };
+    let first = json!({"pools": [{"zone": "a", "size": 1}, {"zone": "b", "port": 81, "size": 1}], "tags": ["x"], "plain": ["p"], "one": {"a": "1"}, "open": {"k": "1"}});
+    let live = apply(None, first, "one", 1).expect("applied");
+    // Another one adds to what has keys.
+    let both = apply(Some(&live), json!({"pools": [{"zone": "c", "size": 3}], "tags": ["y"], "open": {"l": "2"}}), "two", 2).expect("no dispute");
+    assert_eq!(both["spec"]["pools"].as_array().map(Vec::len), Some(3));
+    assert_eq!((&both["spec"]["tags"], &both["spec"]["open"]), (&json!(["x", "y"]), &json!({"k": "1", "l": "2"})));
+    // What the first one leaves out goes, and nothing of the other's.
+    let less = json!({"pools": [{"zone": "b", "port": 81, "size": 2}], "plain": ["p"], "one": {"a": "1"}});
+    let after = apply(Some(&both), less, "one", 3).expect("applied");
+    assert_eq!(after["spec"]["pools"], json!([{"zone": "b", "port": 81, "size": 2}, {"zone": "c", "size": 3}]));
+    assert_eq!((&after["spec"]["tags"], &after["spec"]["open"]), (&json!(["y"]), &json!({"l": "2"})));
+    // What is replaced as a whole is disputed as a whole; an item by its keys.
+    for (spec, field) in [
+        (json!({"plain": ["q"]}), ".spec.plain"),
+        (json!({"one": {"b": "2"}}), ".spec.one"),
+        (json!({"pools": [{"zone": "c", "port": 80, "size": 4}]}), ".spec.pools[port=80,zone=\"c\"].size"),
+    ] {
+        match apply(Some(&after), spec.clone(), "three", 4) {
+            Err(ApplyError::Conflicts(conflicts)) => {
+                assert!(conflicts.iter().any(|conflict| conflict.fields.iter().any(|found| found == field)), "{field}: {conflicts:?}");
+            }
+            other => panic!("{spec}: {other:?}"),
+        }
+    }
+    assert!(matches!(apply(None, json!({"pools": [{"zone": "a"}, {"zone": "a", "port": 80}]}), "one", 1), Err(ApplyError::List { .. })));
+    let of_two = owners(&after).into_iter().find(|(name, _)| name == "two Apply").expect("an owner").1;
+    assert_eq!(of_two["f:spec"]["f:pools"]["k:{\"port\":80,\"zone\":\"c\"}"]["f:size"], json!({}));
+}

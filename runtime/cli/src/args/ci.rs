@@ -13,10 +13,12 @@ use super::Apply;
   the branch that is deployed      check, build, push, and apply
   elsewhere                        as for a branch: nothing is applied without --apply
 
-A plan compares with the point where the branch left the one it goes to, so the checkout needs history (fetch-depth: 0, GIT_DEPTH: 0). A summary goes to the
+A plan compares with the point where the branch left the one it goes to, whose images are built too (from the cache, where it has them), so the checkout needs history (fetch-depth: 0, GIT_DEPTH: 0). A summary goes to the
 pull request (GITHUB_STEP_SUMMARY, --summary), findings to the lines they are about. What SOPS files hold is hidden.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (with --detailed-exitcode also: there are changes), 3 applied but not healthy, 5 another apply has the lock.
+
+The build cache is kept in the registry of --registry (the same as --push-to).
 
 Examples:
   strake ci deploy/ --registry registry.example.org/shop
@@ -26,13 +28,10 @@ Examples:
 pub struct Ci {
     #[command(flatten)]
     pub apply: Apply,
-    /// Push images that name no registry there, and keep the build cache there: HOST[/PATH]
-    #[arg(long, value_name = "REGISTRY")]
-    pub registry: Option<String>,
-    /// Push images that name a registry to it, also without --registry
+    /// Push images that name a registry to it, also without --push-to
     #[arg(long)]
     pub push: bool,
-    /// Push nothing, not even with --registry
+    /// Push nothing, not even with --push-to: the images are there already
     #[arg(long, conflicts_with = "push")]
     pub no_push: bool,
     /// Where a build cache comes from, as for `strake build` (repeatable) [default: REGISTRY/SET-cache]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Consent, Format, Target};
+use super::{Consent, Format, Progress, Target};
 
 /// A set that was applied: by its directory, or by its name when that is gone.
 #[derive(Args, Debug, Clone)]
@@ -117,6 +117,39 @@ pub struct Drift {
     #[command(flatten)]
     pub of: SetArgs,
     /// How to print it
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Format,
+}
+
+/// strake test
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Tests are Jobs and Pods with the annotation helm.sh/hook: test. They are taken from the revision that is deployed and run one after another, by
+helm.sh/hook-weight; the first that fails ends it, with exit code 3 and what it said.
+
+Examples:
+  strake test deploy/
+  strake test --set shop --context staging --timeout 120"
+)]
+pub struct Test {
+    /// The directory that was applied
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub of: SetArgs,
+    /// How long each test may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+    /// How long to wait for an apply of the same set; after that the exit code is 5
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub lock_wait: u64,
+    /// Do without the set's lock, for an account that may not write Leases: then nothing keeps two applies of the set apart
+    #[arg(long)]
+    pub no_lock: bool,
+    /// How to show progress
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
+    /// How to print what has passed
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,
 }

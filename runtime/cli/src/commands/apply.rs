@@ -7,15 +7,15 @@ use serde_json::Value;
 use strake_apply::failure::{Mode, Policy};
 use strake_apply::status::SetName;
 use strake_apply::{Applier, ApplyError, Event, Note, Options, Outcome, Report};
-use strake_build::BuiltImage;
 use strake_client::{Client, ClientError, ListParams, Resource, Row, Table};
 use strake_plan::{DeployPlan, Plan};
 use strake_store::Store;
 
 use strake_apply::review::{Action, Consent as Agreed, Review};
 
-use crate::args::{Apply, Consent, Diff, Down, EventsFormat, Format, Input, Progress, SetArgs, Target};
+use crate::args::{Apply, Consent, Diff, Down, EventsFormat, Format, Input, Outgoing, Progress, SetArgs, Target};
 use crate::commands::build::build;
+use crate::commands::delivery::{Delivery, Shipment};
 use crate::commands::dev::sync::replace_synced;
 use crate::commands::get::Shape;
 use crate::commands::history::{self, Named};
@@ -24,7 +24,7 @@ use crate::commands::review;
 use crate::commands::serve::{detach, need_root};
 pub use crate::commands::telling::explain;
 use crate::commands::telling::{STAYS, View, done, failed};
-use crate::connect::connect;
+use crate::connect::{connect, is_own};
 use crate::failure::{Failure, chain};
 use crate::interrupt;
 use crate::output::{Paint, counted, data, note, say, took};
@@ -60,6 +60,7 @@ fn apply_saved(root: &Path, args: &Apply, saved: &Review) -> Result<(), Failure>
         no_prune: args.no_prune || agreed.no_prune,
         allow_mass_delete: args.allow_mass_delete || agreed.allow_mass_delete,
         force_conflicts: args.force_conflicts || agreed.force_conflicts,
+        outgoing: Outgoing { push_to: args.outgoing.push_to.clone().or_else(|| header.push_to.clone()) },
         // A plan that makes objects anew says so.
         replace: args.replace || saved.summary.contains_key(&Action::Replace),
         consent: Consent {
@@ -85,18 +86,26 @@ pub fn consent(args: &Apply) -> Agreed {
 
 fn apply_checked(root: &Path, args: &Apply, saved: Option<&Review>) -> Result<(), Failure> {
     let started = Instant::now();
-    let compiled = compile(root, &args.input, &args.target)?;
+    let mut compiled = compile(root, &args.input, &args.target)?;
     let target = compiled.target.clone();
+    let delivery = Delivery::elsewhere(&args.outgoing, &target)?;
     reach(root, &target)?;
-    let plan = built(root, compiled, args.progress)?;
+    gets_there(root, &delivery, &compiled)?;
+    let shipment = build_into(root, &mut compiled, args.progress, &delivery)?;
+    let plan = compiled.plan;
+    if let Some(saved) = saved {
+        // Before anything is pushed.
+        interrupt::wait(async {
+            let client = connect(root, &target).await?;
+            let header = review::header(&args.input, &plan, client.server()).agreed(&consent(args));
+            review::check(saved, &review::against_cluster(root, &client, &plan, header).await?)
+        })?;
+    }
+    shipment.iter().try_for_each(Shipment::send)?;
     told(
         args,
         interrupt::gracefully(STAYS, async |stop| {
             let client = connect(root, &target).await?;
-            if let Some(saved) = saved {
-                let header = review::header(&args.input, &plan, client.server()).agreed(&consent(args));
-                review::check(saved, &review::against_cluster(root, &client, &plan, header).await?)?;
-            }
             let report = send_plan(root, &client, &plan, args, &target, Some(stop)).await?;
             tell(args, &report, started.elapsed());
             Ok(())
@@ -121,10 +130,14 @@ fn told(args: &Apply, result: Result<(), Failure>) -> Result<(), Failure> {
 pub fn up(root: &Path, args: &Apply) -> Result<(), Failure> {
     need_root("strake up")?;
     let started = Instant::now();
-    let compiled = compile(root, &args.input, &args.target)?;
+    let mut compiled = compile(root, &args.input, &args.target)?;
     let target = compiled.target.clone();
+    let delivery = Delivery::elsewhere(&args.outgoing, &target)?;
     cluster(root, &target, args.listen)?;
-    let plan = built(root, compiled, args.progress)?;
+    gets_there(root, &delivery, &compiled)?;
+    let shipment = build_into(root, &mut compiled, args.progress, &delivery)?;
+    shipment.iter().try_for_each(Shipment::send)?;
+    let plan = compiled.plan;
     told(
         args,
         interrupt::gracefully(STAYS, async |stop| {
@@ -171,30 +184,30 @@ pub fn reach(root: &Path, target: &Target) -> Result<(), Failure> {
     })
 }
 
-/// Builds the plan's images and fills their digests in where containers use them.
-fn built(root: &Path, mut compiled: Compiled, progress: Progress) -> Result<Plan, Failure> {
-    build_into(root, &mut compiled, progress)?;
-    Ok(compiled.plan)
+/// Before anything is built: the target can have the images that it is to run.
+///
+/// # Errors
+/// Images that it cannot pull from anywhere.
+pub fn gets_there(root: &Path, delivery: &Delivery, compiled: &Compiled) -> Result<(), Failure> {
+    if compiled.plan.build.images.is_empty() || !compiled.target.is_foreign() {
+        return Ok(());
+    }
+    let own = interrupt::wait(async { Ok(is_own(root, &compiled.target).await) })?;
+    delivery.check(&compiled.target, &compiled.plan, own)
 }
 
-/// The same, in place.
-pub fn build_into(root: &Path, compiled: &mut Compiled, progress: Progress) -> Result<(), Failure> {
-    let Compiled { plan, sources, .. } = compiled;
+/// Builds the plan's images and fills their digests in where containers use them, as they are called where the target finds them. What it has to pull is still to be sent.
+pub fn build_into(root: &Path, compiled: &mut Compiled, progress: Progress, delivery: &Delivery) -> Result<Option<Shipment>, Failure> {
+    let Compiled { plan, sources, target, .. } = compiled;
     if plan.build.images.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     need_root("building images")?;
     let store = Store::open(root)?;
+    let _lease = store.lease()?;
     let images = build(root, &store, &plan.build, sources, progress, None)?;
-    let pinned: Vec<String> = images.iter().map(pinned).collect();
-    plan.deploy.fill_images(&pinned);
-    Ok(())
-}
-
-/// `repository:tag@digest`: what runs is what was built, whatever the tag comes to mean.
-pub fn pinned(image: &BuiltImage) -> String {
-    let tag = image.tags.first().map(String::as_str).unwrap_or_default();
-    format!("{tag}@{}", image.manifest)
+    plan.deploy.fill_images(&delivery.running(&store, &images, target)?);
+    Shipment::of(store, images, &plan.deploy, delivery, target)
 }
 
 /// Applies what was built, and writes it into the set's history. Ends in order when `stop` becomes true.
@@ -244,7 +257,7 @@ pub async fn send(client: &Client, plan: &DeployPlan, options: Options, progress
 
 async fn send_to(client: &Client, plan: &DeployPlan, options: Options, view: &View) -> Result<Report, ApplyError> {
     let show = |event: Event| view.show(&event);
-    Applier::new(client, plan, options, &show).apply().await.map_err(explain)
+    Applier::new(client, plan, options, &show).apply().await
 }
 
 /// Says what an apply did.
@@ -314,10 +327,13 @@ async fn addresses(client: &Client, plan: &Plan) -> Result<Vec<String>, Failure>
 
 /// Shows what apply would change.
 pub fn diff(root: &Path, args: &Diff) -> Result<(), Failure> {
-    let compiled = compile(root, &args.input, &args.target)?;
+    let mut compiled = compile(root, &args.input, &args.target)?;
     let target = compiled.target.clone();
+    let delivery = Delivery::elsewhere(&args.outgoing, &target)?;
     reach(root, &target)?;
-    let plan = built(root, compiled, Progress::Quiet)?;
+    gets_there(root, &delivery, &compiled)?;
+    build_into(root, &mut compiled, Progress::Quiet, &delivery)?;
+    let plan = compiled.plan;
     interrupt::wait(async {
         let client = connect(root, &target).await?;
         let options = review::options(root, &review::agreed(&args.allowed));

@@ -212,6 +212,38 @@ mod tests {
         assert!(run["results"][2].get("locations").is_none());
     }
 
+    /// What the schema of SARIF 2.1.0 requires, and what GitHub's upload asks for beside it.
+    #[test]
+    fn sarif_has_what_its_schema_requires() {
+        let report = sarif(&findings());
+        assert_eq!((&report["version"], report["$schema"].as_str().is_some_and(|at| at.contains("sarif-2.1.0"))), (&json!("2.1.0"), true));
+        let runs = report["runs"].as_array().expect("runs");
+        let driver = &runs[0]["tool"]["driver"];
+        assert_eq!((runs.len(), &driver["name"]), (1, &json!("strake")));
+        let rules: Vec<&str> = driver["rules"].as_array().expect("rules").iter().map(|rule| rule["id"].as_str().expect("an id")).collect();
+        let distinct: std::collections::BTreeSet<&&str> = rules.iter().collect();
+        assert_eq!(distinct.len(), rules.len(), "a rule is there once");
+        assert!(driver["rules"].as_array().into_iter().flatten().all(|rule| rule["shortDescription"]["text"].as_str().is_some_and(|text| !text.is_empty())));
+        let results = runs[0]["results"].as_array().expect("results");
+        assert_eq!(results.len(), findings().len());
+        for result in results {
+            assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{result}");
+            assert!(["none", "note", "warning", "error"].contains(&result["level"].as_str().expect("a level")), "{result}");
+            assert!(rules.contains(&result["ruleId"].as_str().expect("a rule")), "{result}");
+            let places = ["locations", "relatedLocations"].into_iter().flat_map(|list| result[list].as_array().cloned().unwrap_or_default());
+            for place in places {
+                let place = &place["physicalLocation"];
+                let uri = place["artifactLocation"]["uri"].as_str().expect("a file");
+                assert!(!uri.is_empty() && !uri.starts_with('/') && !uri.contains('\\'), "{uri}");
+                for field in ["startLine", "startColumn", "endLine", "endColumn"] {
+                    assert!(place["region"][field].as_u64().is_some_and(|number| number > 0), "{field}: {place}");
+                }
+            }
+        }
+        let empty = sarif(&[]);
+        assert_eq!(empty["runs"][0]["results"], json!([]), "a run without findings has an empty list");
+    }
+
     #[test]
     fn junit_counts_errors_as_failures() {
         let report = junit(&findings());

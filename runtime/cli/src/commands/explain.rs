@@ -39,6 +39,7 @@ fn example(example: Example) -> String {
         Example::Objects(text) => indented(text),
         Example::Container(text) => format!("  in a container:\n{}", indented(text)),
         Example::Pod(text) => format!("  in a pod's spec:\n{}", indented(text)),
+        Example::PodImage(dockerfile, text) => format!("  in a Dockerfile:\n{}  in the pods that run its image:\n{}", indented(dockerfile), indented(text)),
         Example::Image(dockerfile, "") => format!("  in a Dockerfile:\n{}", indented(dockerfile)),
         Example::Image(dockerfile, text) => format!("  in a Dockerfile:\n{}  in a container of that image:\n{}", indented(dockerfile), indented(text)),
     }

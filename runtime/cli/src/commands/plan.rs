@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 use serde_json::Value;
 use strake_compile::lint::{Level, rules};
 use strake_compile::{Dockerfile, Inputs, Manifest, Options, Outcome, Project, render};
@@ -18,11 +19,14 @@ use strake_apply::conceal::{Key, conceal};
 use strake_apply::review::{Finding, Review};
 
 use crate::args::{Format, Input, Plan, PlanFormat, Progress, Target};
-use crate::commands::apply::{build_into, reach};
+use crate::commands::apply::{build_into, gets_there, reach};
 use crate::commands::build::remote::Fetcher;
-use crate::commands::build::{bases, build_args, ignore_lines, report};
+use crate::commands::build::{bases, build, build_args, ignore_lines, report};
+use crate::commands::delivery::Delivery;
+use crate::commands::images::familiar;
 use crate::commands::lock::Sourcing;
-use crate::commands::review;
+use crate::commands::review::{self, Heading};
+use crate::commands::serve::need_root;
 use crate::connect::connect;
 use crate::definitions;
 use crate::failure::Failure;
@@ -99,6 +103,7 @@ fn inputs(located: &Located, input: &Input, target: &Target) -> Result<(Inputs, 
     if !target.is_foreign() && input.within.is_none() {
         target.context.clone_from(&found.settings.context);
     }
+    target.registry.clone_from(&found.settings.registry);
     let manifest = |text: project::Text| Manifest { path: text.path.display().to_string(), text: text.text };
     let file = |text: project::Text, directory: &Path, image| -> Result<Dockerfile, Failure> {
         let context = std::fs::canonicalize(directory).map_err(|source| Failure::read(directory, source))?;
@@ -195,7 +200,13 @@ pub fn compile(root: &Path, input: &Input, target: &Target) -> Result<Compiled, 
 pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
     let target = Target { unasked: args.empty || args.against.is_some(), ..args.target.clone() };
     let mut compiled = compile(root, &args.input, &target)?;
-    let reviewed = reviewed(root, args, &mut compiled)?;
+    let delivery = Delivery::elsewhere(&args.outgoing, &compiled.target)?;
+    let offline = args.empty || args.against.is_some();
+    if args.build && offline {
+        let images = digests(root, &compiled, &delivery)?;
+        compiled.plan.deploy.fill_images(&images);
+    }
+    let reviewed = reviewed(root, args, &mut compiled, &|other| digests(root, other, &delivery))?;
     if let (Some(path), Some(review)) = (&args.out, &reviewed) {
         review::save(path, review)?;
     }
@@ -207,13 +218,9 @@ pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
             return Err(Failure::text("-o markdown shows changes: name what to compare with (--against, --empty or --context)").with_code(2));
         }
         (format, review) => {
-            let mut plan = serde_json::to_value(&compiled.plan)?;
             let key = review.as_ref().and_then(|review| review.key.clone()).unwrap_or_else(|| review::key(root));
-            hash_secrets(&mut plan, &key);
-            if let Some(review) = review {
-                plan["review"] = serde_json::to_value(review)?;
-            }
-            say(data(&plan, if format == PlanFormat::Yaml { Format::Yaml } else { Format::Json }));
+            hash_secrets(&mut compiled.plan, &key);
+            say(shown(&compiled.plan, &Beside { hashed_with: key.id(), review: review.as_ref() }, format)?);
         }
     }
     match reviewed {
@@ -226,8 +233,53 @@ pub fn plan(root: &Path, args: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// The comparison that was asked for; with the cluster when there is one.
-pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
+/// Builds, for the digests: what containers of the target run of each image.
+fn digests(root: &Path, compiled: &Compiled, delivery: &Delivery) -> Result<Vec<String>, Failure> {
+    let plan = &compiled.plan.build;
+    if plan.images.is_empty() {
+        return Ok(Vec::new());
+    }
+    need_root("building images")?;
+    let store = Store::open(root)?;
+    let _lease = store.lease()?;
+    let images = build(root, &store, plan, &compiled.sources, Progress::Quiet, None)?;
+    delivery.running(&store, &images, &compiled.target)
+}
+
+/// What the images of another revision are, one each, built by `digests`. Those that cannot be built are unknown by name: nothing is claimed of them.
+fn known(before: &mut Compiled, revision: &str, digests: Digests<'_>) -> Result<Vec<Finding>, Failure> {
+    if before.plan.deploy.images.is_empty() {
+        return Ok(Vec::new());
+    }
+    note(format!("{} the images of {revision}, to compare their digests", Paint::stderr().dim("building")));
+    let failure = match digests(before) {
+        Ok(images) => {
+            before.plan.deploy.fill_images(&images);
+            return Ok(Vec::new());
+        }
+        Err(failure) if failure.code() == interrupt::INTERRUPTED => return Err(failure),
+        Err(failure) => failure.to_string(),
+    };
+    let why = failure.lines().next().unwrap_or("the build failed").to_owned();
+    let images = &before.plan.build.images;
+    let name = |image: &strake_plan::Image| image.tags.first().map(|tag| familiar(tag)).unwrap_or_default();
+    let words: Vec<String> = images.iter().map(|image| format!("{} (unknown: {revision} cannot be built)", name(image))).collect();
+    let used: BTreeSet<usize> = before.plan.deploy.images.iter().map(|edge| edge.image).collect();
+    let told = used.into_iter().filter_map(|index| images.get(index)).map(|image| {
+        let message = format!("what {} was at {revision} is unknown, so whether it changes too: its build failed: {why}", name(image));
+        Finding { code: "unknown-image".to_owned(), id: None, origin: format!("{}:{}", image.origin.file, image.origin.line), message }
+    });
+    let told: Vec<Finding> = told.collect();
+    before.plan.deploy.fill_images(&words);
+    told.iter().for_each(|finding| note(format!("{} {}", Paint::stderr().yellow("warning:"), finding.message)));
+    Ok(told)
+}
+
+/// Builds the images of a revision: what containers run of each.
+pub type Digests<'a> = &'a dyn Fn(&Compiled) -> Result<Vec<String>, Failure>;
+
+/// The comparison that was asked for; with the cluster when there is one. With `--build` the images of a revision are built by `digests`; those of `compiled` are by then.
+pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled, digests: Digests<'_>) -> Result<Option<Review>, Failure> {
     if args.out.is_some() && (inputs::is_stdin(&args.input) || args.input.more.iter().any(|word| word == Path::new("-"))) {
         return Err(Failure::text("--out keeps a plan for later, and stdin cannot be read again then: put the manifests into a file").with_code(2));
     }
@@ -237,18 +289,16 @@ pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Opt
         }
         if inputs::is_repository(&args.input.dir) {
             let input = Input { dir: inputs::at_reference(&args.input.dir, revision)?, set: Some(compiled.plan.deploy.set.clone()), ..args.input.clone() };
-            let before = compile(root, &input, &compiled.target)?.plan.deploy;
-            let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
-            return Ok(Some(offline(root, &before, compiled, header)));
+            let before = compile(root, &input, &compiled.target)?;
+            return against(root, args, Some(before), compiled, revision, digests).map(Some);
         }
         let (_folder, dir) = review::at_revision(&args.input.dir, revision)?;
         let before = before(root, args, &compiled.target, &dir)?;
-        let header = review::header(&args.input, &compiled.plan, &format!("revision {revision}"));
-        return Ok(Some(offline(root, &before, compiled, header)));
+        return against(root, args, before, compiled, revision, digests).map(Some);
     }
     if args.empty {
-        let header = review::header(&args.input, &compiled.plan, "nothing");
-        return Ok(Some(offline(root, &Default::default(), compiled, header)));
+        let header = |plan: &CompiledPlan| review::header(&args.input, plan, "nothing");
+        return Ok(Some(offline(root, &Default::default(), compiled, &header, args.build)));
     }
     let target = compiled.target.clone();
     if !target.is_foreign() && strake_cluster::holder(root).is_none() {
@@ -259,75 +309,128 @@ pub fn reviewed(root: &Path, args: &Plan, compiled: &mut Compiled) -> Result<Opt
     }
     reach(root, &target)?;
     // What runs is what is built: without its digest nothing can be said of an image.
-    build_into(root, compiled, Progress::Quiet)?;
+    let delivery = Delivery::elsewhere(&args.outgoing, &target)?;
+    gets_there(root, &delivery, compiled)?;
+    build_into(root, compiled, Progress::Quiet, &delivery)?;
     let plan = compiled.plan.clone();
     let warnings = std::mem::take(&mut compiled.warnings);
     interrupt::wait(async {
         let client = connect(root, &target).await?;
-        let header = review::header(&args.input, &plan, client.server()).agreed(&review::agreed(&args.allowed));
+        let mut header = review::header(&args.input, &plan, client.server()).agreed(&review::agreed(&args.allowed));
+        header.push_to.clone_from(&args.outgoing.push_to);
         let mut review = review::against_cluster(root, &client, &plan, header).await?;
         review.warnings.splice(0..0, warnings);
         Ok(Some(review))
     })
 }
 
-/// A comparison without a cluster.
-fn offline(root: &Path, before: &strake_plan::DeployPlan, compiled: &mut Compiled, header: strake_apply::review::Header) -> Review {
+/// A comparison with a revision, which may have had nothing.
+fn against(root: &Path, args: &Plan, before: Option<Compiled>, compiled: &mut Compiled, revision: &str, digests: Digests<'_>) -> Result<Review, Failure> {
+    let header = |plan: &CompiledPlan| review::header(&args.input, plan, &format!("revision {revision}"));
+    let Some(mut before) = before else { return Ok(offline(root, &Default::default(), compiled, &header, args.build)) };
+    let unknown = if args.build { known(&mut before, revision, digests)? } else { Vec::new() };
+    let mut review = offline(root, &before.plan.deploy, compiled, &header, args.build && unknown.is_empty());
+    review.warnings.extend(unknown);
+    Ok(review)
+}
+
+/// A comparison without a cluster. `built` is whether the digests of images are known on both sides.
+fn offline(root: &Path, before: &strake_plan::DeployPlan, compiled: &mut Compiled, header: Heading<'_>, built: bool) -> Review {
     let mut review = review::against_plan(root, before, &compiled.plan, !compiled.target.is_foreign(), header);
+    // Without a build the digests of its images are not known.
+    review.complete &= built || compiled.plan.deploy.images.is_empty();
     review.warnings.splice(0..0, std::mem::take(&mut compiled.warnings));
     review
 }
 
 /// What the directory meant at another revision; nothing when it was not there.
-fn before(root: &Path, args: &Plan, target: &Target, dir: &Path) -> Result<strake_plan::DeployPlan, Failure> {
+fn before(root: &Path, args: &Plan, target: &Target, dir: &Path) -> Result<Option<Compiled>, Failure> {
     let input = Input { dir: dir.to_owned(), set: Some(set_name(&args.input, None)), ..args.input.clone() };
     if std::fs::read_dir(dir)?.next().is_none() {
-        return Ok(Default::default());
+        return Ok(None);
     }
-    Ok(compile(root, &input, target)?.plan.deploy)
+    compile(root, &input, target).map(Some)
 }
 
-/// The same with a keyed hash for each value: as in the review beside it, so that equal values look equal.
-fn hash_secrets(plan: &mut Value, key: &Key) {
-    for change in plan["deploy"]["changes"].as_array_mut().into_iter().flatten() {
-        let sensitive: Vec<String> = change["sensitive"].as_array().into_iter().flatten().filter_map(|pointer| pointer.as_str().map(str::to_owned)).collect();
-        if change["object"]["kind"] == "Secret" {
+/// What is printed beside a plan.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Beside<'a> {
+    hashed_with: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<&'a Review>,
+}
+
+/// A plan and what is beside it, as one object. Each is written on a core of its own.
+fn shown(plan: &CompiledPlan, beside: &Beside<'_>, format: PlanFormat) -> Result<String, Failure> {
+    if format == PlanFormat::Yaml {
+        let mut whole = serde_json::to_value(plan)?;
+        if let (Some(whole), Value::Object(beside)) = (whole.as_object_mut(), serde_json::to_value(beside)?) {
+            whole.extend(beside);
+        }
+        return Ok(data(&whole, Format::Yaml));
+    }
+    let (plan, beside) = rayon::join(|| serde_json::to_string_pretty(plan), || serde_json::to_string_pretty(beside));
+    let (plan, beside) = (plan?, beside?);
+    Ok(format!("{},{}", plan.strip_suffix("\n}").unwrap_or(&plan), beside.strip_prefix('{').unwrap_or(&beside)))
+}
+
+/// A keyed hash for each secret value: as in the review beside it, so that equal values look equal.
+fn hash_secrets(plan: &mut CompiledPlan, key: &Key) {
+    for change in plan.deploy.all_mut() {
+        if change.object["kind"] == "Secret" {
             // A server has it as data: so has the review.
-            for value in change["object"].get_mut("stringData").and_then(Value::as_object_mut).into_iter().flat_map(|values| values.values_mut()) {
+            for value in change.object.get_mut("stringData").and_then(Value::as_object_mut).into_iter().flat_map(|values| values.values_mut()) {
                 *value = Value::from(STANDARD.encode(value.as_str().unwrap_or_default()));
             }
         }
-        change["object"] = conceal(&change["object"], key, &sensitive);
+        change.object = conceal(std::mem::take(&mut change.object), key, &change.sensitive);
     }
-    plan["hashedWith"] = Value::from(key.id());
+}
+
+/// The objects of a plan, with those of hooks for other occasions.
+pub fn changes(plan: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let (mut own, mut hooks) = (None, None);
+    for (name, value) in plan["deploy"].as_object_mut().into_iter().flatten() {
+        match name.as_str() {
+            "changes" => own = value.as_array_mut(),
+            "occasions" => hooks = value.as_array_mut(),
+            _ => {}
+        }
+    }
+    own.into_iter().flatten().chain(hooks.into_iter().flatten().filter_map(|hook| hook.get_mut("change")))
 }
 
 /// Plans are kept, mailed and logged: the values of Secrets are not among what they show.
 pub fn hide_secrets(plan: &mut Value) {
-    let changes = plan["deploy"]["changes"].as_array_mut().into_iter().flatten();
-    for change in changes {
-        // What comes from an encrypted file is a secret wherever it stands.
-        let pointers: Vec<String> = change["sensitive"].as_array().into_iter().flatten().filter_map(|pointer| pointer.as_str().map(str::to_owned)).collect();
-        for pointer in pointers {
-            change["object"].pointer_mut(&pointer).into_iter().for_each(|value| *value = Value::from(CONCEALED));
-        }
-        let object = &mut change["object"];
-        if object["kind"] != "Secret" {
-            continue;
-        }
-        let fields = ["data", "stringData"].iter().filter_map(|field| object.get(*field)?.as_object().map(|values| (*field, values.clone())));
-        for (field, values) in fields.collect::<Vec<_>>() {
-            object[field] = values.keys().map(|key| (key.clone(), Value::from(CONCEALED))).collect();
-        }
+    changes(plan).for_each(hide_secrets_of);
+}
+
+/// The same of one change.
+pub fn hide_secrets_of(change: &mut Value) {
+    // What comes from an encrypted file is a secret wherever it stands.
+    let pointers: Vec<String> = change["sensitive"].as_array().into_iter().flatten().filter_map(|pointer| pointer.as_str().map(str::to_owned)).collect();
+    for pointer in pointers {
+        change["object"].pointer_mut(&pointer).into_iter().for_each(|value| *value = Value::from(CONCEALED));
+    }
+    let object = &mut change["object"];
+    if object["kind"] != "Secret" {
+        return;
+    }
+    let fields = ["data", "stringData"].iter().filter_map(|field| object.get(*field)?.as_object().map(|values| (*field, values.clone())));
+    for (field, values) in fields.collect::<Vec<_>>() {
+        object[field] = values.keys().map(|key| (key.clone(), Value::from(CONCEALED))).collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
     use strake_apply::conceal::{Key, is_hash};
+    use strake_plan::{Change, Plan as CompiledPlan};
 
-    use super::{hash_secrets, hide_secrets, set_name};
-    use crate::args::Input;
+    use super::{Beside, hash_secrets, hide_secrets, set_name, shown};
+    use crate::args::{Input, PlanFormat};
 
     #[test]
     fn only_the_values_of_secrets_are_hidden() {
@@ -339,18 +442,36 @@ mod tests {
 
     #[test]
     fn a_printed_plan_has_hashes_where_secrets_are() {
-        let object = |kind: &str, value: &str| serde_json::json!({"object": {"kind": kind, "data": {"a": value}}});
-        let mut sealed = object("ConfigMap", "x");
-        sealed["sensitive"] = serde_json::json!(["/data/a"]);
+        let change = |object: Value| Change { object, ..Change::default() };
+        let object = |kind: &str, value: &str| change(json!({"kind": kind, "data": {"a": value}}));
+        let sealed = Change { sensitive: vec!["/data/a".to_owned()], ..object("ConfigMap", "x") };
         // "x" in base64 is "eA==".
-        let written = serde_json::json!({"object": {"kind": "Secret", "data": {"a": "eA=="}, "stringData": {"b": "x"}}});
-        let mut plan = serde_json::json!({"deploy": {"changes": [object("Secret", "x"), object("ConfigMap", "x"), sealed, written]}});
-        hash_secrets(&mut plan, &Key::of([1; 32]));
-        let value = |place: usize| &plan["deploy"]["changes"][place]["object"]["data"]["a"];
-        assert!(is_hash(value(0)) && value(0) == value(2), "equal values look equal: {plan:#}");
+        let written = change(json!({"kind": "Secret", "data": {"a": "eA=="}, "stringData": {"b": "x"}}));
+        let mut plan = CompiledPlan::default();
+        plan.deploy.changes = vec![object("Secret", "x"), object("ConfigMap", "x"), sealed, written];
+        let key = Key::of([1; 32]);
+        hash_secrets(&mut plan, &key);
+        let beside = Beside { hashed_with: key.id(), review: None };
+        let text = shown(&plan, &beside, PlanFormat::Json).expect("it is printed");
+        let shown_plan: Value = serde_json::from_str(&text).expect("JSON");
+        let value = |place: usize| &shown_plan["deploy"]["changes"][place]["object"]["data"]["a"];
+        assert!(is_hash(value(0)) && value(0) == value(2), "equal values look equal: {text}");
         assert_eq!(value(1), "x");
-        assert_eq!(value(3), &plan["deploy"]["changes"][3]["object"]["stringData"]["b"], "as the server will have it");
-        assert_eq!(plan["hashedWith"], Key::of([1; 32]).id());
+        assert_eq!(value(3), &shown_plan["deploy"]["changes"][3]["object"]["stringData"]["b"], "as the server will have it");
+        assert_eq!(shown_plan["hashedWith"], key.id());
+        let yaml = shown(&plan, &beside, PlanFormat::Yaml).expect("it is printed");
+        assert!(yaml.contains(&format!("hashedWith: {}", key.id())) || yaml.contains(&format!("hashedWith: \"{}\"", key.id())), "{yaml}");
+    }
+
+    #[test]
+    fn halves_are_joined_as_if_they_had_been_one() {
+        let plan = CompiledPlan::default();
+        let review = strake_apply::review::review(&plan.deploy, &strake_apply::Report::default(), strake_apply::review::Header::default());
+        let beside = Beside { hashed_with: "x".to_owned(), review: Some(&review) };
+        let mut whole = serde_json::to_value(&plan).expect("a value");
+        whole["hashedWith"] = "x".into();
+        whole["review"] = serde_json::to_value(&review).expect("a value");
+        assert_eq!(shown(&plan, &beside, PlanFormat::Json).expect("it is printed"), serde_json::to_string_pretty(&whole).expect("text"));
     }
 
     #[test]

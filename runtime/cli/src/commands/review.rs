@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rayon::prelude::*;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use strake_apply::conceal::Key;
 use strake_apply::review::{Action, Cluster, Consent, FORMAT_VERSION, Finding, GitState, Header, InventoryState, Review, Reviewed, Risk, review};
 use strake_apply::{Applier, Options, predict};
 use strake_client::{Client, Resource};
-use strake_plan::{DeployPlan, Plan};
+use strake_plan::{Change, DeployPlan, Plan};
 use strake_source::{Diagnostic, Sources};
 
 use crate::args::{Input, PlanConsent};
@@ -30,10 +31,11 @@ pub const STALE: u8 = 4;
 
 /// What a review was made from.
 pub fn header(input: &Input, plan: &Plan, target: &str) -> Header {
+    let (digest, git) = rayon::join(|| input_digest(plan), || git_state(&input.dir));
     Header {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        input: input_digest(plan),
-        git: git_state(&input.dir),
+        input: digest,
+        git,
         directory: place(&input.dir),
         more: input.more.iter().map(|word| place(word)).collect(),
         set: plan.deploy.set.clone(),
@@ -55,20 +57,31 @@ fn place(word: &Path) -> String {
 
 /// The digest of a compiled plan. The values of Secrets are no part of it: who has the digest could try passwords.
 fn input_digest(plan: &Plan) -> String {
-    let mut text = serde_json::to_value(plan).unwrap_or_default();
-    crate::commands::plan::hide_secrets(&mut text);
     // Where files lie says nothing about what they mean.
-    let each = |list: &mut Value| {
-        list.as_array_mut().into_iter().flatten().for_each(|item| {
-            item["origin"] = Value::Null;
-            if let Some(item) = item.as_object_mut() {
-                item.remove("places");
-            }
-        })
+    let placeless = |item: &mut Value| {
+        item["origin"] = Value::Null;
+        if let Some(item) = item.as_object_mut() {
+            item.remove("places");
+        }
     };
-    each(&mut text["deploy"]["changes"]);
-    each(&mut text["build"]["steps"]);
-    each(&mut text["build"]["images"]);
+    // Objects make most of a plan: each is brought into its form by itself.
+    let change = |change: &Change| {
+        let mut change = serde_json::to_value(change).unwrap_or_default();
+        crate::commands::plan::hide_secrets_of(&mut change);
+        placeless(&mut change);
+        change
+    };
+    let changes: Vec<Value> = plan.deploy.changes.par_iter().map(change).collect();
+    let rest = Plan { format_version: plan.format_version, build: plan.build.clone(), deploy: plan.deploy.without_changes() };
+    let mut text = serde_json::to_value(rest).unwrap_or_default();
+    crate::commands::plan::changes(&mut text).for_each(|change| {
+        crate::commands::plan::hide_secrets_of(change);
+        placeless(change);
+    });
+    text["deploy"]["changes"] = Value::Array(changes);
+    for part in ["steps", "images"] {
+        text["build"][part].as_array_mut().into_iter().flatten().for_each(placeless);
+    }
     text["build"]["contexts"] = Value::Null;
     let digest = Sha256::digest(text.to_string().as_bytes());
     format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
@@ -163,12 +176,13 @@ async fn cluster(client: &Client, plan: &Plan) -> Cluster {
 }
 
 /// What is different from another plan, without any cluster. `before` is empty for `--empty`; `own` is whether it is for strake's own cluster.
-pub fn against_plan(root: &Path, before: &DeployPlan, plan: &Plan, own: bool, header: Header) -> Review {
-    let mut review = review(&plan.deploy, &predict::compare(before, &plan.deploy, &key(root), own), header);
-    // Without a build the digests of its images are not known.
-    review.complete &= plan.deploy.images.is_empty();
-    review
+pub fn against_plan(root: &Path, before: &DeployPlan, plan: &Plan, own: bool, header: Heading<'_>) -> Review {
+    let (report, header) = rayon::join(|| predict::compare(before, &plan.deploy, &key(root), own), || header(plan));
+    review(&plan.deploy, &report, header)
 }
+
+/// Makes a plan's header: beside the comparison, because git is asked for it.
+pub type Heading<'a> = &'a (dyn Fn(&Plan) -> Header + Sync);
 
 /// What the compiler says, as a plan keeps it.
 pub fn finding(sources: &Sources, diagnostic: &Diagnostic) -> Finding {
@@ -250,17 +264,23 @@ pub fn at_revision(dir: &Path, revision: &str) -> Result<(Scratch, PathBuf), Fai
     let prefix = String::from_utf8_lossy(&top.stdout).trim().to_owned();
     let root = git(&["rev-parse", "--show-toplevel"])?;
     let root = PathBuf::from(String::from_utf8_lossy(&root.stdout).trim());
-    let archive = Command::new("git").arg("-C").arg(&root).args(["archive", "--format=tar", &commit]).output()?;
-    if !archive.status.success() {
-        return Err(failed("cannot read it", &archive.stderr));
-    }
     let folder = Scratch::new()?;
     // The same name at the end: a set is called like its directory.
     let name = root.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_os_string);
     let below = folder.path.join(name);
     fs::create_dir(&below)?;
-    // `unpack` keeps entries inside the directory.
-    tar::Archive::new(archive.stdout.as_slice()).unpack(&below)?;
+    // Checked out with an index of its own, and not archived: with the modes that a checkout has, and all files, so that images come out the same.
+    let mut prefix_words = std::ffi::OsString::from("--prefix=");
+    prefix_words.push(below.join(""));
+    let index = folder.path.join("index");
+    let steps: [&[&std::ffi::OsStr]; 2] =
+        [&["read-tree".as_ref(), commit.as_ref()], &["checkout-index".as_ref(), "--all".as_ref(), "--force".as_ref(), prefix_words.as_ref()]];
+    for step in steps {
+        let done = Command::new("git").arg("-C").arg(&root).args(step).env("GIT_INDEX_FILE", &index).output()?;
+        if !done.status.success() {
+            return Err(failed("cannot read it", &done.stderr));
+        }
+    }
     let place = below.join(prefix);
     if !place.is_dir() {
         fs::create_dir_all(&place)?;

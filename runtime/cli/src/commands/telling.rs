@@ -147,6 +147,7 @@ impl View {
             }
             Event::Recreated { id } => format!("{} {id}: an apply that did not reach its end had deleted it to make it anew", paint.yellow("recreated")),
             Event::Hook { id } => format!("{}  {id}", paint.green("running")),
+            Event::HookFailed { id, reason } => format!("{} {id}, a hook that runs after a failure: {reason}", paint.red("failed")),
             Event::Rollout { id, place } => format!("{}  {id}: {place}", paint.green("rollout")),
             Event::Skipped { id, because } => format!("{}  {id}: it needs {because}", paint.red("skipped")),
             Event::Log { pod, container, line } if container.is_empty() => format!("{} {line}", paint.dim(&format!("{pod} |"))),
@@ -167,6 +168,7 @@ fn json_of(event: &Event) -> Value {
         Event::Resumed { since, status } => json!({"event": "resumed", "since": since, "status": status}),
         Event::Recreated { id } => json!({"event": "recreated", "object": id}),
         Event::Hook { id } => json!({"event": "hook", "object": id}),
+        Event::HookFailed { id, reason } => json!({"event": "hook-failed", "object": id, "reason": reason}),
         Event::Rollout { id, place } => json!({"event": "rollout", "object": id, "place": place}),
         Event::Skipped { id, because } => json!({"event": "skipped", "object": id, "because": because}),
         Event::Log { pod, container, line } => json!({"event": "log", "pod": pod, "container": container, "line": line}),

@@ -11,7 +11,8 @@ use strake_sync::{AppliedSet, Reason, Trouble};
 use super::deploy::{Ended, Job};
 use super::keys::unnamed;
 use crate::args::{Apply, Cli, Command, Progress};
-use crate::commands::apply::{build_into, reach, send_plan};
+use crate::commands::apply::{build_into, gets_there, reach, send_plan};
+use crate::commands::delivery::{Delivery, Shipment};
 use crate::commands::lock;
 use crate::commands::plan::{Compiled, outcome};
 use crate::connect::connect;
@@ -58,14 +59,13 @@ fn arguments(job: &Job) -> Result<Apply, Trouble> {
 
 fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
     let mut args = arguments(job)?;
-    let invalid = |failure: Failure| told(Reason::ManifestsInvalid, &failure);
     // Open for as long as it is used.
     let login = job.kubeconfig.as_ref().map(|text| unnamed(text.as_bytes())).transpose()?;
     if let Some((_, path)) = &login {
         args.target.kubeconfig = Some(path.clone());
     }
+    let invalid = |failure: Failure| told(Reason::ManifestsInvalid, &failure);
     let (name, settings) = project::identity(&job.dir, args.input.env.as_deref()).map_err(invalid)?;
-    if args.input.set.is_none() && name.is_none() {
     // Who follows a repository decides where it is deployed to, and nobody who may push to it.
     if let (Some(context), false) = (&settings.context, args.target.is_foreign()) {
         let environment = args.input.env.as_deref().unwrap_or_default();
@@ -75,6 +75,7 @@ fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
         );
         return Err(Trouble::new(Reason::TargetForbidden, message));
     }
+    if args.input.set.is_none() && name.is_none() {
         args.input.set = Some(job.name.clone());
     }
     if args.input.namespace.is_none() && settings.namespace.is_none() {
@@ -96,7 +97,11 @@ fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
     }
     // Waiting for a cluster that does not answer is not what the build is for.
     reach(root, &compiled.target).map_err(|failure| told(Reason::ClusterUnreachable, &failure))?;
-    build_into(root, &mut compiled, Progress::Plain).map_err(|failure| told(Reason::BuildFailed, &failure))?;
+    let failed = |failure: Failure| told(Reason::BuildFailed, &failure);
+    let delivery = Delivery::elsewhere(&args.outgoing, &compiled.target).map_err(failed)?;
+    gets_there(root, &delivery, &compiled).map_err(failed)?;
+    let shipment = build_into(root, &mut compiled, Progress::Plain, &delivery).map_err(failed)?;
+    shipment.iter().try_for_each(Shipment::send).map_err(failed)?;
     let Compiled { plan, target, .. } = compiled;
     let set = AppliedSet { name: plan.deploy.set.clone(), namespace: plan.deploy.namespace.clone() };
     let sent = interrupt::wait_or("the deployment was interrupted", async {
@@ -145,16 +150,16 @@ fn inside(job: &Job) -> impl Iterator<Item = &Path> {
     job.dir.ancestors().take_while(|dir| dir.starts_with(&job.tree))
 }
 
-/// The directory, as the repository has it.
-fn folder(job: &Job) -> String {
-    let folder = job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).display().to_string();
-    if folder.is_empty() || folder == "." { "its root".to_owned() } else { format!("`{folder}` or above it") }
-}
 /// The project's file, as the repository has it.
 fn project_file(job: &Job) -> String {
     job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).join(strake_compile::config::FILE_NAME).display().to_string()
 }
 
+/// The directory, as the repository has it.
+fn folder(job: &Job) -> String {
+    let folder = job.dir.strip_prefix(&job.tree).unwrap_or(&job.dir).display().to_string();
+    if folder.is_empty() || folder == "." { "its root".to_owned() } else { format!("`{folder}` or above it") }
+}
 
 /// Paths as the repository has them: where it was fetched to is nobody's business.
 fn relative(mut trouble: Trouble, job: &Job) -> Trouble {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use strake_apply::review::Review;
 
+use super::images::Push;
 use super::plan_args;
 use super::provider::{Event, Run};
 use crate::args::Ci;
@@ -14,8 +15,9 @@ use crate::interrupt::INTERRUPTED;
 use crate::output::{Paint, note};
 
 /// What changes since the base. Where there is none that could be meant, everything is new.
-pub fn review(root: &Path, args: &Ci, run: &Run, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
+pub fn review(root: &Path, args: &Ci, run: &Run, push: &Push, compiled: &mut Compiled) -> Result<Option<Review>, Failure> {
     let dir = &args.apply.input.dir;
+    let digests = |other: &Compiled| push.digests(root, args, other);
     let warning = |text: String| note(format!("{} {text}", Paint::stderr().yellow("warning:")));
     let base = match &args.against {
         Some(named) => Some(named.clone()),
@@ -24,13 +26,13 @@ pub fn review(root: &Path, args: &Ci, run: &Run, compiled: &mut Compiled) -> Res
     };
     let Some(base) = base else {
         warning("there is nothing to compare with (name it with --against): everything is shown as new".to_owned());
-        return reviewed(root, &plan_args(args, None, true), compiled);
+        return reviewed(root, &plan_args(args, None, true), compiled, &digests);
     };
-    match reviewed(root, &plan_args(args, Some(base.clone()), false), compiled) {
+    match reviewed(root, &plan_args(args, Some(base.clone()), false), compiled, &digests) {
         // What mends a broken base must be reviewable.
         Err(failure) if failure.to_string().is_empty() && failure.code() != INTERRUPTED => {
             warning(format!("{base} cannot be compiled (its findings are above): everything is shown as new"));
-            reviewed(root, &plan_args(args, None, true), compiled)
+            reviewed(root, &plan_args(args, None, true), compiled, &digests)
         }
         other => other,
     }

@@ -20,7 +20,7 @@ use crate::commands::build::report;
 use crate::commands::check;
 use crate::commands::plan::{Compiled, outcome};
 use crate::commands::review;
-use crate::connect::connect;
+use crate::connect::{connect, is_own};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Paint, data, note, say, secrets, took, without_secrets};
@@ -84,9 +84,9 @@ fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> R
     if crate::inputs::is_stdin(input) && input.set.is_none() {
         return Err(Failure::text("manifests from stdin belong to no directory whose name their set could have: give it one with --set NAME").with_code(2));
     }
-    let push = images::Push::of(args, run, mode == Mode::Apply)?;
     let target = &Target { unasked: mode == Mode::Plan, ..target.clone() };
     let (Outcome { plan, diagnostics, sources }, target) = outcome(root, input, target)?;
+    let push = images::Push::of(args, run, &target, mode == Mode::Apply)?;
     mask(run.provider, args.apply.output);
     told.findings = diagnostics.iter().map(|diagnostic| check::finding(&sources, diagnostic)).collect();
     let shown: Vec<Diagnostic> = diagnostics.into_iter().filter(|finding| finding.severity != Severity::Note).collect();
@@ -101,15 +101,15 @@ fn pipeline(root: &Path, args: &Ci, run: &Run, mode: Mode, told: &mut Told) -> R
         // Before minutes of building.
         crate::commands::apply::cluster(root, &compiled.target, args.apply.listen)?;
         reach(root, &compiled.target)?;
+        push.check(&compiled, interrupt::wait(async { Ok(is_own(root, &compiled.target).await) })?)?;
     }
     let (made, running) = push.build(root, args, &compiled)?;
     told.images = made;
+    compiled.plan.deploy.fill_images(&running);
     if mode == Mode::Plan {
-        // The other revision is not built: names are compared with names.
-        told.review = base::review(root, args, run, &mut compiled)?;
+        told.review = base::review(root, args, run, &push, &mut compiled)?;
         return Ok(());
     }
-    compiled.plan.deploy.fill_images(&running);
     told.review = against_cluster(root, args, &compiled)?;
     if mode == Mode::Apply {
         told.applied = Some(apply(root, &args.apply, &compiled)?);
@@ -210,5 +210,15 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
 fn plan_args(args: &Ci, against: Option<String>, empty: bool) -> Plan {
     let apply = &args.apply;
     let allowed = PlanConsent { allow_mass_delete: apply.allow_mass_delete, force_conflicts: apply.force_conflicts, consent: apply.consent.clone() };
-    Plan { input: args.apply.input.clone(), target: args.apply.target.clone(), against, empty, out: None, allowed, output: PlanFormat::Text }
+    Plan {
+        input: args.apply.input.clone(),
+        target: args.apply.target.clone(),
+        outgoing: args.apply.outgoing.clone(),
+        against,
+        empty,
+        build: true,
+        out: None,
+        allowed,
+        output: PlanFormat::Text,
+    }
 }

@@ -28,10 +28,11 @@ use tokio::task::JoinHandle;
 use crate::args::{Apply, Down, EventsFormat, Progress, Target, Up};
 use crate::commands::apply;
 use crate::commands::build::build_until;
+use crate::commands::delivery::{Delivery, Shipment};
 use crate::commands::forward::{self, Entry, Forwards};
 use crate::commands::plan::outcome;
 use crate::commands::serve::need_root;
-use crate::connect::connect;
+use crate::connect::{connect, is_own};
 use crate::failure::Failure;
 use crate::interrupt::{self, INTERRUPTED};
 use crate::output::{Paint, counted, note, table, took};
@@ -281,7 +282,7 @@ impl Loop<'_> {
     fn round(&mut self, begun: Instant, is_first: bool) -> Result<(), Ended> {
         let (mut plan, sources, target) = self.compile()?;
         self.target = target.clone();
-        self.build(&mut plan, &sources, is_first)?;
+        let shipment = self.build(&mut plan, &sources, &target, is_first)?;
         if let Some(before) = &self.deployed
             && before.healthy
             && !before.synced
@@ -292,6 +293,7 @@ impl Loop<'_> {
             self.deployed = Some(Deployed { plan, target, synced: false, healthy: true });
             return Ok(());
         }
+        shipment.iter().try_for_each(Shipment::send).map_err(|failure| self.ended("push", failure))?;
         let result = self.apply(&plan, &target, is_first);
         let healthy = result.is_ok();
         let known = self.session.is_some();
@@ -335,25 +337,31 @@ impl Loop<'_> {
         if failure.code() == INTERRUPTED { Ended::Overtaken } else { Ended::Failed(stage, failure) }
     }
 
-    fn build(&self, plan: &mut Plan, sources: &Sources, is_first: bool) -> Result<(), Ended> {
+    /// Builds; what another cluster has to pull is still to be sent.
+    fn build(&self, plan: &mut Plan, sources: &Sources, target: &Target, is_first: bool) -> Result<Option<Shipment>, Ended> {
         if plan.build.images.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
+        let own = self.background.block_on(is_own(self.root, target));
+        let delivery = Delivery::elsewhere(&self.args.apply.outgoing, target).and_then(|delivery| delivery.check(target, plan, own).map(|()| delivery));
+        let delivery = delivery.map_err(|failure| self.ended("build", failure))?;
         let begun = Instant::now();
         let flag = CancelFlag::new();
         self.inbox.cancels(&flag);
         self.tell.event(Tone::Doing, "building", &counted(plan.build.images.len(), "image"), json!({"images": plan.build.images.len()}));
         let progress = if is_first { self.progress } else { Progress::Quiet };
-        let built = || {
+        let built = |deploy: &mut DeployPlan| {
             need_root("building images")?;
             let store = Store::open(self.root)?;
+            let _lease = store.lease()?;
             let images = build_until(self.root, &store, &plan.build, sources, progress, flag.clone())?;
-            Ok(images.iter().map(apply::pinned).collect::<Vec<_>>())
+            let running = delivery.running(&store, &images, target)?;
+            deploy.fill_images(&running);
+            Ok((running, Shipment::of(store, images, deploy, &delivery, target)?))
         };
-        let images = built().map_err(|failure: Failure| self.ended("build", failure))?;
-        plan.deploy.fill_images(&images);
+        let (images, shipment) = built(&mut plan.deploy).map_err(|failure: Failure| self.ended("build", failure))?;
         self.tell.event(Tone::Good, "built", &took(begun.elapsed()), json!({"ms": ms(begun.elapsed()), "images": images}));
-        Ok(())
+        Ok(shipment)
     }
 
     fn apply(&mut self, plan: &Plan, target: &Target, is_first: bool) -> Result<(), Ended> {
