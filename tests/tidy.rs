@@ -59,3 +59,23 @@ fn unsafe_code_lives_in_container_only() {
     let outside = |path: &Path| !path.starts_with(root().join("runtime/container")) && !path.ends_with("tests/tidy.rs");
     check("unsafe outside runtime/container", |path, text| outside(path) && text.contains("unsafe {"));
 }
+
+/// A table that says which test holds what must not say so of tests that are gone.
+#[test]
+fn tests_that_are_named_as_holding_something_exist() {
+    let table = std::fs::read_to_string(root().join("tests/faults/README.md")).expect("a table");
+    let sources: String = rust_files().iter().map(|path| std::fs::read_to_string(path).expect("a source is UTF-8")).collect();
+    let is_name = |word: &&str| word.contains('_') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let named: Vec<&str> = table.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let gone: Vec<&&str> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(gone.is_empty(), "no such tests: {gone:#?}");
+    let missing: Vec<String> =
+        (1..=24).map(|row| format!("S{row}")).filter(|row| !table.lines().any(|line| line.starts_with("| S") && has_row(line, row))).collect();
+    assert!(missing.is_empty(), "rows without a test: {missing:?}");
+}
+
+/// Whether the first column of a table's line names a row.
+fn has_row(line: &str, row: &str) -> bool {
+    line.split('|').nth(1).is_some_and(|cell| cell.split(',').any(|name| name.trim() == row))
+}

@@ -301,3 +301,46 @@ fn s15_a_bomb_is_stopped_long_before_the_disk_is_full() {
     assert!(megabytes < 100, "the store keeps nothing of it: {megabytes} MB");
     world.nothing_left();
 }
+
+/// What a name means is looked at when it is asked for, at every redirect: a name that leads to a service of the cloud's machine is as good as its address.
+#[test]
+fn s19_no_name_and_no_redirect_leads_a_build_to_a_metadata_service() {
+    needs!("busybox", "mount", "ip");
+    let world = world();
+    // A service that would answer, where one answers in clouds; and names for it.
+    world.run("ip", &["address", "add", "169.254.169.254/32", "dev", "lo"]).ok();
+    world.write("web/latest", HOST_SECRET);
+    let redirect = "#!/bin/sh\nprintf 'Status: 302 Found\\r\\nLocation: http://metadata.example:8000/latest\\r\\n\\r\\n'\n";
+    let script = world.write("web/cgi-bin/away", redirect);
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let hosts = world.write("hosts", "127.0.0.1 localhost plain.example\n169.254.169.254 metadata.example\n");
+    world.run("mount", &["--bind", hosts.to_str().expect("UTF-8"), "/etc/hosts"]).ok();
+    let mut command = world.command(strake_tests::find("busybox").expect("found"));
+    let mut server = command.args(["httpd", "-f", "-p", "8000", "-h"]).arg(world.path("web")).spawn().expect("a server");
+    let answers = || world.run("busybox", &["wget", "-q", "-O", "-", "http://metadata.example:8000/latest"]).stdout == HOST_SECRET;
+    assert!(strake_tests::until(strake_tests::PATIENCE, answers), "the service answers whoever may ask");
+    for url in [
+        "http://metadata.example:8000/latest",
+        "http://plain.example:8000/cgi-bin/away",
+        "http://2852039166:8000/latest",
+        "http://[::ffff:169.254.169.254]:8000/latest",
+    ] {
+        let ran = build(&world, &format!("FROM scratch\nADD {url} /x\n"));
+        refused(&ran, url);
+        assert!(ran.stderr.contains("may not reach") || ran.stderr.contains("169.254.169.254"), "{url}: {}", ran.stderr);
+    }
+    for words in [
+        &["image", "pull", "metadata.example:8000/app:1"][..],
+        &["build", "http://metadata.example:8000/latest"],
+        &["build", "http://metadata.example:8000/app.git"],
+    ] {
+        refused(&world.strake(words), &words.join(" "));
+    }
+    // The way there is open: it is the address that is refused.
+    build(&world, "FROM scratch\nADD http://plain.example:8000/latest /x\n").ok();
+    server.kill().expect("killed");
+    server.wait().expect("ended");
+    world.run("umount", &["/etc/hosts"]).ok();
+    world.run("ip", &["address", "del", "169.254.169.254/32", "dev", "lo"]).ok();
+    world.nothing_left();
+}
