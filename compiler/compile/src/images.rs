@@ -64,6 +64,9 @@ pub(crate) fn assign(candidates: &[Candidate], uses: &[ImageUse], diagnostics: &
     let mut assignment = Assignment { images: vec![BTreeSet::new(); candidates.len()] };
     let mut used: BTreeMap<&str, (Reference, Span)> = BTreeMap::new();
     for image in uses {
+        if used.contains_key(image.image.as_str()) {
+            continue;
+        }
         match Reference::parse(&image.image) {
             Ok(reference) => {
                 used.entry(&image.image).or_insert((reference, image.span));

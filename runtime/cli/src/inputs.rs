@@ -1,6 +1,6 @@
 //! What was named to be compiled: directories, files, stdin and git repositories, brought to this machine.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -184,7 +184,7 @@ impl Located {
                 );
                 return Err(usage(text));
             }
-            whole.manifests.push(Text { path: STDIN.into(), text: text.clone(), outside: false });
+            whole.manifests.push(Text { path: STDIN.into(), text: text.clone(), outside: false, inode: (0, 0) });
         }
         Ok(whole)
     }
@@ -226,12 +226,20 @@ impl Located {
     }
 }
 
-/// Adds files, each once.
+/// Adds files, each once. Only names of one inode are looked up: they are links, or hard links, which are files of their own.
 fn add(all: &mut Vec<Text>, more: Vec<Text>) {
     let place = |text: &Text| std::fs::canonicalize(&text.path).unwrap_or_else(|_| text.path.clone());
-    // Each is asked for once: a thousand files have half a million pairs.
-    let mut known: HashSet<PathBuf> = all.iter().map(place).collect();
-    all.extend(more.into_iter().filter(|text| known.insert(place(text))));
+    let mut known: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
+    for (index, text) in all.iter().enumerate() {
+        known.entry(text.inode).or_default().push(index);
+    }
+    for text in more {
+        let names = known.entry(text.inode).or_default();
+        if names.is_empty() || !names.iter().any(|index| place(&all[*index]) == place(&text)) {
+            names.push(all.len());
+            all.push(text);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What a directory holds: its manifests and its Dockerfiles, read into memory once.
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use strake_compile::Overlay;
 use strake_compile::config::{self, Config, FILE_NAME, ImageConfig, Settings};
 
@@ -18,6 +21,8 @@ pub struct Text {
     pub text: String,
     /// Found outside the directory that was given.
     pub outside: bool,
+    /// Device and inode: what one file has under all its names. Zeros for what is no file.
+    pub inode: (u64, u64),
 }
 
 /// A Dockerfile that the project's file names, with the image that it builds.
@@ -183,7 +188,19 @@ fn inside(dir: &Path, name: &str, within: Option<&Path>) -> Result<PathBuf, Fail
     }
 }
 
+/// Reads what is below a directory: found one after the other, read on all cores.
 fn walk(dir: &Path, project: &mut Project) -> Result<(), Failure> {
+    let mut manifests = Vec::new();
+    find(dir, &mut manifests, &mut project.dockerfiles)?;
+    let read: Vec<Result<Option<Text>, Failure>> = manifests.par_iter().map(|path| manifest(path)).collect();
+    for text in read {
+        project.manifests.extend(text?);
+    }
+    Ok(())
+}
+
+/// What may be manifests, by name, and the Dockerfiles, in the order of their paths.
+fn find(dir: &Path, manifests: &mut Vec<PathBuf>, dockerfiles: &mut Vec<Text>) -> Result<(), Failure> {
     let failed = |source| Failure::read(dir, source);
     let entries = entries(dir)?;
     // The manifests of a layer belong to its overlay.
@@ -197,14 +214,14 @@ fn walk(dir: &Path, project: &mut Project) -> Result<(), Failure> {
         }
         if kind.is_dir() {
             if !SKIPPED.contains(&name.as_str()) && !layer {
-                walk(&path, project)?;
+                find(&path, manifests, dockerfiles)?;
             } else if layer {
-                dockerfiles(&path, &mut project.dockerfiles)?;
+                self::dockerfiles(&path, dockerfiles)?;
             }
         } else if is_dockerfile(&name) {
-            project.dockerfiles.push(text(&path)?);
-        } else if !layer && is_manifest(&path)? {
-            project.manifests.push(text(&path)?);
+            dockerfiles.push(text(&path)?);
+        } else if !layer && has_manifest_name(&path) {
+            manifests.push(path);
         }
     }
     Ok(())
@@ -240,25 +257,28 @@ fn is_dockerfile(name: &str) -> bool {
     !name.ends_with(".dockerignore") && (name == "dockerfile" || name == "containerfile" || name.starts_with("dockerfile.") || name.ends_with(".dockerfile"))
 }
 
-/// YAML and JSON with an `apiVersion` or a `kind` somewhere; other YAML (a compose file, a workflow, a values file) is not ours.
-fn is_manifest(path: &Path) -> Result<bool, Failure> {
+fn has_manifest_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    if !matches!(extension, Some("yaml" | "yml" | "json")) || path.file_name().is_some_and(|name| name == FILE_NAME) {
-        return Ok(false);
-    }
+    matches!(extension, Some("yaml" | "yml" | "json")) && path.file_name().is_none_or(|name| name != FILE_NAME)
+}
+
+/// YAML and JSON with an `apiVersion` or a `kind` somewhere; other YAML (a compose file, a workflow, a values file) is not ours.
+fn manifest(path: &Path) -> Result<Option<Text>, Failure> {
     let metadata = fs::metadata(path).map_err(|source| Failure::read(path, source))?;
     if !metadata.is_file() || metadata.len() > MOST_BYTES {
-        return Ok(false);
+        return Ok(None);
     }
-    let text = text(path)?.text;
-    Ok(text.contains("apiVersion") || (extension != Some("json") && text.lines().any(|line| line.starts_with("kind:"))))
+    let text = content(path, &metadata)?;
+    let json = path.extension().is_some_and(|extension| extension == "json");
+    let ours = text.text.contains("apiVersion") || (!json && text.text.lines().any(|line| line.starts_with("kind:")));
+    Ok(ours.then_some(text))
 }
 
 /// A file of `strake bake`: HCL, or YAML and JSON that are no manifest.
 pub fn is_bake_file(path: &Path) -> Result<bool, Failure> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("hcl") => Ok(true),
-        Some("yaml" | "yml" | "json") => Ok(!is_manifest(path)?),
+        Some("yaml" | "yml" | "json") => Ok(!has_manifest_name(path) || manifest(path)?.is_none()),
         _ => Ok(false),
     }
 }
@@ -270,9 +290,16 @@ pub fn text(path: &Path) -> Result<Text, Failure> {
         let found = if metadata.is_file() { "has more than 16 MiB" } else { "is no ordinary file" };
         return Err(Failure::text(format!("{} {found}: it is neither a manifest nor a Dockerfile", path.display())));
     }
-    let bytes = fs::read(path).map_err(|source| Failure::read(path, source))?;
+    content(path, &metadata)
+}
+
+fn content(path: &Path, metadata: &fs::Metadata) -> Result<Text, Failure> {
+    let failed = |source| Failure::read(path, source);
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+    // The size is known: behind `take` it is not asked for again.
+    fs::File::open(path).map_err(failed)?.take(u64::MAX).read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::text(format!("{} is not UTF-8 text", path.display())))?;
-    Ok(Text { path: path.to_owned(), text, outside: false })
+    Ok(Text { path: path.to_owned(), text, outside: false, inode: (metadata.dev(), metadata.ino()) })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Containers, their resources, and how pods end.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use strake_words::Reference;
 
@@ -133,11 +135,12 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn latest(view: &View<'_>, out: &mut Out<'_>) {
+    let moves = |reference: Reference| reference.digest.is_none() && reference.tag.as_deref().is_none_or(|tag| tag == "latest");
+    // Many containers run few images.
+    let mut known: HashMap<&str, bool> = HashMap::new();
     for place in view.containers() {
         let image = place.get("/image").and_then(Value::as_str).unwrap_or_default();
-        let Ok(reference) = Reference::parse(image) else { continue };
-        let moves = reference.digest.is_none() && reference.tag.as_deref().is_none_or(|tag| tag == "latest");
-        if moves && !view.built.contains_key(image) {
+        if *known.entry(image).or_insert_with(|| Reference::parse(image).is_ok_and(moves)) && !view.built.contains_key(image) {
             let message = format!("`{image}` means another image whenever its tag moves, and no Dockerfile here builds it");
             place.report(out, "/image", message, "name a version, or pin it by digest");
         }

@@ -266,3 +266,27 @@ fn custom_resources_are_merged_by_the_keys_of_their_schema() {
     let of_two = owners(&after).into_iter().find(|(name, _)| name == "two Apply").expect("an owner").1;
     assert_eq!(of_two["f:spec"]["f:pools"]["k:{\"port\":80,\"zone\":\"c\"}"]["f:size"], json!({}));
 }
+
+#[test]
+fn a_new_object_is_the_same_with_and_without_a_note_of_its_owners() {
+    let container = |ports: Value| json!({"template": {"spec": {"containers": [{"name": "web", "env": null, "ports": ports}]}}, "paused": null});
+    for spec in [
+        container(json!([{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}])),
+        container(json!([{"containerPort": 80}, {"containerPort": 80, "protocol": "TCP"}])),
+        container(json!([])),
+        json!({"template": {"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}}}),
+        json!({"template": {"spec": {"containers": [{"image": "x"}, {}, "text"]}}}),
+        json!({}),
+    ] {
+        let mut config = config(&spec);
+        config["status"] = json!({"replicas": 1});
+        let noted = applied(None, &config, "me", 0).map(|mut object| {
+            object["metadata"].as_object_mut().expect("an object").shift_remove("managedFields");
+            object
+        });
+        assert_eq!(apply::new_object(&config, message()), noted, "{spec}");
+    }
+    let mut given = config(&json!({}));
+    given["metadata"]["managedFields"] = json!([{}]);
+    assert_eq!(apply::new_object(&given, message()), Err(ApplyError::ManagedFieldsGiven));
+}
