@@ -471,7 +471,7 @@ mod tests {
     }
 
     fn plan(changes: Vec<Change>) -> DeployPlan {
-        DeployPlan { set: "shop".into(), namespace: "default".into(), changes, images: Vec::new() }
+        DeployPlan { set: "shop".into(), namespace: "default".into(), changes, ..DeployPlan::default() }
     }
 
     fn entry(number: u64, end: End) -> Entry {
