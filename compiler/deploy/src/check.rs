@@ -60,7 +60,7 @@ fn name(manifest: &Manifest) -> Vec<Diagnostic> {
     if !manifest.id.name.is_empty() {
         return Vec::new();
     }
-    let generated = manifest.value.pointer("/metadata/generateName").is_some();
+    let generated = manifest.at("/metadata/generateName").is_some();
     let message = format!("this {} has no name", manifest.kind.kind);
     let finding = Diagnostic::error("missing-field", message).at(manifest.node.nearest_span("/metadata/name"));
     let help = if generated { "generateName makes a new object each time: an applied object needs metadata.name" } else { "give it metadata.name" };
@@ -116,7 +116,7 @@ fn field(manifest: &Manifest, error: &FieldError, sources: &Sources) -> Diagnost
 
 /// Text that YAML reads as something else is the most common mistake of this kind.
 fn quoted(manifest: &Manifest, pointer: &str, expected: &str, sources: &Sources) -> Option<String> {
-    let value = manifest.value.pointer(pointer)?;
+    let value = manifest.at(pointer)?;
     let plain = matches!(value, Value::Number(_) | Value::Bool(_));
     let written = sources.text(manifest.node.span_at(pointer)?);
     (plain && expected == "a string").then(|| format!("write it in quotes: \"{written}\""))
@@ -128,14 +128,14 @@ fn refused(manifest: &Manifest, error: &Invalid) -> Diagnostic {
         Reason::Required => "missing-field",
         Reason::Duplicate => "duplicate-item",
         Reason::Forbidden => "forbidden-field",
-        Reason::Invalid | Reason::NotSupported | Reason::TooLong => "invalid-value",
+        Reason::Invalid | Reason::NotSupported | Reason::TooLong | Reason::NotFound => "invalid-value",
     };
     let what = match error.reason {
         Reason::Required => format!("`{}` must be given", error.path),
         Reason::Duplicate => format!("`{}` is there twice", error.path),
         Reason::Forbidden => format!("`{}` may not be given", error.path),
         Reason::TooLong => format!("`{}` is too long", error.path),
-        Reason::Invalid | Reason::NotSupported => match &error.value {
+        Reason::Invalid | Reason::NotSupported | Reason::NotFound => match &error.value {
             Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => format!("`{}` cannot be {value}", error.path),
             _ => format!("`{}` is not valid", error.path),
         },

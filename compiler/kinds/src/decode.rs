@@ -247,6 +247,46 @@ pub(crate) fn found(value: &Value) -> &'static str {
     }
 }
 
+/// Reads nulls as a server does: a field that is null is absent, an entry of a map or a list that is null is the empty value of its type.
+pub fn settle_nulls(value: &mut Value, message: &'static Message) {
+    let Some(map) = value.as_object_mut() else { return };
+    for (name, value) in map {
+        if let Some(field) = message.field(name).filter(|_| !value.is_null()) {
+            settle_inside(value, field.ty);
+        }
+    }
+}
+
+fn settle_inside(value: &mut Value, ty: Type) {
+    let settle = |item: &mut Value, inner: Type| {
+        if item.is_null() {
+            *item = zero(inner);
+        } else {
+            settle_inside(item, inner);
+        }
+    };
+    match (ty, value) {
+        (Type::Message(id), value @ Value::Object(_)) => settle_nulls(value, id.get()),
+        (Type::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| settle(item, *inner)),
+        (Type::StringList, Value::Array(items)) => items.iter_mut().for_each(|item| settle(item, Type::String)),
+        (Type::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| settle(item, *inner)),
+        _ => {}
+    }
+}
+
+/// What a server's memory holds where nothing was given.
+fn zero(ty: Type) -> Value {
+    match ty {
+        Type::String | Type::Bytes => Value::from(""),
+        Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => Value::from(0),
+        Type::Bool => Value::from(false),
+        Type::Quantity => Value::from("0"),
+        Type::Message(_) | Type::Map(_) => Value::Object(Map::new()),
+        Type::List(_) | Type::StringList => Value::Array(Vec::new()),
+        _ => Value::Null,
+    }
+}
+
 /// Brings an object into the form in which a server stores it: unknown fields, nulls and empty values without a meaning of their own are dropped;
 /// quantities are written canonically.
 pub fn canonical(value: &mut Value, message: &'static Message) {

@@ -128,6 +128,7 @@ fn replica_set(root: &mut Map<String, Value>) {
     let spec = fill_object(root, "spec");
     fill(spec, "replicas", 1);
     template(spec);
+    fill(fill_object(root, "status"), "replicas", 0);
 }
 
 fn secret(root: &mut Map<String, Value>) {

@@ -12,8 +12,10 @@ mod definition;
 pub mod job;
 mod meta;
 pub mod names;
+mod placement;
 mod pod;
 mod probe;
+mod security;
 mod selector;
 mod service;
 pub mod sync;
@@ -50,6 +52,8 @@ pub enum Reason {
     Forbidden,
     /// Is longer than allowed.
     TooLong,
+    /// Names something that is not there.
+    NotFound,
 }
 
 impl Reason {
@@ -62,6 +66,7 @@ impl Reason {
             Reason::NotSupported => "FieldValueNotSupported",
             Reason::Forbidden => "FieldValueForbidden",
             Reason::TooLong => "FieldValueTooLong",
+            Reason::NotFound => "FieldValueNotFound",
         }
     }
 }
@@ -76,6 +81,7 @@ impl Invalid {
             Reason::NotSupported => "Unsupported value",
             Reason::Forbidden => "Forbidden",
             Reason::TooLong => "Too long",
+            Reason::NotFound => "Not found",
         };
         let value = match &self.value {
             Some(value) => format!(": {value}"),
@@ -149,6 +155,10 @@ impl Findings {
 
     fn duplicate(&mut self, at: &At<'_>, value: impl Into<Value>) {
         self.add(at, Reason::Duplicate, Some(value.into()), "");
+    }
+
+    fn not_supported(&mut self, at: &At<'_>, value: impl Into<Value>, message: impl Into<String>) {
+        self.add(at, Reason::NotSupported, Some(value.into()), message);
     }
 
     fn forbidden(&mut self, at: &At<'_>, message: impl Into<String>) {

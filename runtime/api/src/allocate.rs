@@ -103,7 +103,7 @@ impl Allocations {
         let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != Value::Bool(false));
         let empty = Vec::new();
         let before = old.and_then(|old| old["spec"]["ports"].as_array()).unwrap_or(&empty);
-        for (index, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        for (index, port) in service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             let given = port["nodePort"].as_u64().filter(|given| *given != 0);
             if !wants_ports && given.is_none() {
                 continue;

@@ -83,6 +83,9 @@ pub(crate) fn object(kind: &KindInfo, headers: &HeaderMap, bytes: &[u8], validat
     let (mut object, twice) = any(headers, bytes)?;
     identify(kind, &mut object)?;
     let warnings = fit(kind, &object, twice, validation)?;
+    if let Some(map) = object.as_object_mut().filter(|map| map.get("metadata").is_none_or(Value::is_null)) {
+        map.insert("metadata".to_owned(), Value::Object(serde_json::Map::new()));
+    }
     Ok(Decoded { object, warnings })
 }
 

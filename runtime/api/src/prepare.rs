@@ -33,7 +33,7 @@ fn keeps_status(kind: &KindInfo) -> bool {
 
 /// Kinds that count changes of what is wanted.
 fn has_generation(kind: &KindInfo) -> bool {
-    matches!(kind.group, "apps" | "batch" | "discovery.k8s.io" | "autoscaling" | "networking.k8s.io" | "policy" | "strake.dev")
+    kind.kind == "Pod" || matches!(kind.group, "apps" | "batch" | "discovery.k8s.io" | "autoscaling" | "networking.k8s.io" | "policy" | "strake.dev")
 }
 
 fn refuse(kind: &KindInfo, object: &Value, findings: Vec<validate::Invalid>) -> Answer<()> {
@@ -92,8 +92,39 @@ pub(crate) fn new_object(kind: &'static KindInfo, object: &mut Value, now: Times
 
 /// Defaults, and the form in which objects are kept.
 fn settle(kind: &KindInfo, object: &mut Value) {
+    decode::settle_nulls(object, kind.schema());
     default::apply(object, kind);
     decode::canonical(object, kind.schema());
+}
+
+/// What a client has written, as a server reads it before anything else is done: with the defaults that come of reading. Who writes owns them too.
+pub(crate) fn as_read(kind: &KindInfo, object: &Value) -> Value {
+    let mut read = object.clone();
+    settle(kind, &mut read);
+    // Filled in later, by the server and not by who writes.
+    let later: &[&str] = match (kind.group, kind.kind) {
+        ("", "Service") => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"],
+        ("", "Namespace") => &["finalizers"],
+        _ => &[],
+    };
+    for field in later.iter().filter(|field| object["spec"].get(**field).is_none_or(Value::is_null)) {
+        if let Some(spec) = read["spec"].as_object_mut() {
+            spec.shift_remove(*field);
+        }
+    }
+    if !keeps_status(kind)
+        && let Some(map) = read.as_object_mut()
+    {
+        put_or_remove(map, "status", object.get("status"));
+    }
+    read
+}
+
+fn put_or_remove(map: &mut serde_json::Map<String, Value>, field: &str, value: Option<&Value>) {
+    match value {
+        Some(value) => drop(map.insert(field.to_owned(), value.clone())),
+        None => drop(map.shift_remove(field)),
+    }
 }
 
 /// What admission does in a cluster: policies that are not the kind's own rules.
@@ -155,7 +186,9 @@ pub(crate) fn changed_object(kind: &'static KindInfo, part: Part, object: &mut V
         refuse(kind, object, validate::object(object, kind))?;
         refuse(kind, object, validate::update(old, object, kind))?;
     }
-    if has_generation(kind) && wanted_differs(kind, object, old) {
+    // A pod that gets its node is still the one that was wanted.
+    let counts = has_generation(kind) && !(kind.kind == "Pod" && part == Part::Trusted);
+    if counts && wanted_differs(kind, object, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
         meta::set(object, "generation", generation.into());
     }
@@ -167,7 +200,7 @@ fn wanted_differs(kind: &KindInfo, object: &Value, old: &Value) -> bool {
     if kind.group != "discovery.k8s.io" {
         return object["spec"] != old["spec"];
     }
-    ["addressType", "endpoints", "ports"].iter().any(|field| object[*field] != old[*field])
+    object["metadata"]["labels"] != old["metadata"]["labels"] || ["addressType", "endpoints", "ports"].iter().any(|field| object[*field] != old[*field])
 }
 
 /// An object on its way out cannot be held by more than holds it already.

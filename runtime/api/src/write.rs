@@ -51,7 +51,7 @@ pub(crate) async fn create(server: &ApiServer, call: &Call, body: Body) -> Answe
     check_namespace(&target, &mut object)?;
     strake_kinds::default::fold_write_only(&mut object, target.kind);
     let writer = Writer { manager: call.manager(), subresource: "", now: call.now };
-    note(None, &mut object, &writer, target.kind.schema());
+    note(None, &mut object, &writer, target.kind);
     let generated = meta::text(&object, "name").is_empty();
     // A generated name that is taken is drawn again.
     for attempt in 0.. {
@@ -77,9 +77,11 @@ async fn furnish(server: &ApiServer, target: &Target, dry_run: bool) -> Answer<(
 }
 
 /// Notes who wrote what, when it is known who.
-fn note(old: Option<&Value>, object: &mut Value, writer: &Writer<'_>, schema: &'static strake_kinds::schema::Message) {
+fn note(old: Option<&Value>, object: &mut Value, writer: &Writer<'_>, kind: &'static strake_kinds::KindInfo) {
     if !writer.manager.is_empty() {
-        apply::update_managed_fields(old, object, writer, schema);
+        let mut read = prepare::as_read(kind, object);
+        apply::update_managed_fields(old, &mut read, writer, kind.schema());
+        meta::set(object, "managedFields", read["metadata"]["managedFields"].take());
     }
 }
 
@@ -148,7 +150,7 @@ pub(crate) async fn modify(server: &ApiServer, change: &Change<'_>, mut make: im
             return Err(Refusal::modified(kind, &change.target.name));
         }
         if let Some(writer) = change.writer.filter(|writer| !writer.manager.is_empty()) {
-            apply::update_managed_fields(Some(&old), &mut object, &writer, kind.schema());
+            note(Some(&old), &mut object, &writer, kind);
         } else if change.writer.is_some() {
             meta::set(&mut object, "managedFields", old["metadata"]["managedFields"].clone());
         }
@@ -234,6 +236,10 @@ pub(crate) async fn replace(server: &ApiServer, call: &Call, body: Body) -> Answ
     let Decoded { mut object, warnings } = body::object(call.target.kind, &call.parts.headers, &bytes, validation)?;
     check_name(&call.target, &mut object)?;
     check_namespace(&call.target, &mut object)?;
+    // Who holds a lease must have seen whom it is taken from.
+    if call.target.kind.kind == "Lease" && matches!(meta::text(&object, "resourceVersion"), "" | "0") {
+        return Err(Refusal::invalid_field(call.target.kind, &call.target.name, "metadata.resourceVersion", "must be given when an object is replaced"));
+    }
     let subresource = call.target.subresource.as_str();
     let writer = Writer { manager: call.manager(), subresource, now: call.now };
     let change = Change { target: &call.target, part: Part::of(subresource), dry_run, writer: Some(writer) };

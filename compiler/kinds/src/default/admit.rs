@@ -49,7 +49,7 @@ fn retype(object: &mut Value, old: &Value) {
     if outside(&before) && !outside(&now) {
         gone.extend(["externalTrafficPolicy", "healthCheckNodePort"]);
         let held: Vec<&Value> = old["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]).collect();
-        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
             if port.get("nodePort").is_some_and(|number| held.contains(&number)) {
                 port.shift_remove("nodePort");
             }
@@ -80,7 +80,8 @@ fn hold(object: &mut Value, old: &Value) {
     if matches!(kind(object).as_str(), "NodePort" | "LoadBalancer") {
         let before = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
         let protocol = |port: &Value| port["protocol"].as_str().unwrap_or("TCP").to_owned();
-        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten().filter(|port| port["nodePort"].as_i64().unwrap_or_default() == 0) {
+        let ports = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        for port in ports.into_iter().flatten().filter(|port| port["nodePort"].as_i64().unwrap_or_default() == 0) {
             let same = before.iter().find(|other| other["port"] == port["port"] && protocol(other) == protocol(port));
             if let Some(number) = same.map(|other| &other["nodePort"]).filter(|number| !number.is_null()) {
                 port["nodePort"] = number.clone();

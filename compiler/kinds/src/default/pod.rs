@@ -12,6 +12,12 @@ pub(super) fn pod(root: &mut Map<String, Value>) {
     let inner = fill_object(root, "spec");
     spec(inner);
     fill(inner, "enableServiceLinks", true);
+    // In a template they are left as they are written.
+    if inner.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false) {
+        for list in CONTAINER_LISTS {
+            objects(inner, list).for_each(host_ports);
+        }
+    }
     for list in ["initContainers", "containers"] {
         objects(inner, list).for_each(requests_from_limits);
     }
@@ -19,6 +25,15 @@ pub(super) fn pod(root: &mut Map<String, Value>) {
     let status = fill_object(root, "status");
     fill_zero(status, "phase", "Pending");
     fill_zero(status, "qosClass", class);
+}
+
+/// On the host's network a container's port is the host's.
+fn host_ports(container: &mut Map<String, Value>) {
+    for port in objects(container, "ports") {
+        if let Some(number) = port.get("containerPort").cloned() {
+            fill_zero(port, "hostPort", number);
+        }
+    }
 }
 
 /// The spec of a pod or of a template.
@@ -30,9 +45,8 @@ pub(super) fn spec(spec: &mut Map<String, Value>) {
     fill_zero(spec, "schedulerName", "default-scheduler");
     service_account(spec);
     objects(spec, "volumes").for_each(volume);
-    let host_network = spec.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false);
     for list in CONTAINER_LISTS {
-        objects(spec, list).for_each(|item| container(item, host_network));
+        objects(spec, list).for_each(container);
     }
 }
 
@@ -47,7 +61,7 @@ fn service_account(spec: &mut Map<String, Value>) {
     }
 }
 
-fn container(container: &mut Map<String, Value>, host_network: bool) {
+fn container(container: &mut Map<String, Value>) {
     let policy = pull_policy(text(container, "image"));
     fill_zero(container, "imagePullPolicy", policy);
     fill_zero(container, "terminationMessagePath", "/dev/termination-log");
@@ -55,13 +69,13 @@ fn container(container: &mut Map<String, Value>, host_network: bool) {
     fill(container, "resources", json!({}));
     for port in objects(container, "ports") {
         fill_zero(port, "protocol", "TCP");
-        if host_network && let Some(number) = port.get("containerPort").cloned() {
-            fill_zero(port, "hostPort", number);
-        }
     }
     for variable in objects(container, "env") {
         if let Some(field) = object(variable, "valueFrom").and_then(|from| object(from, "fieldRef")) {
             fill_zero(field, "apiVersion", "v1");
+        }
+        if let Some(amount) = object(variable, "valueFrom").and_then(|from| object(from, "resourceFieldRef")) {
+            fill(amount, "divisor", "0");
         }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -87,6 +101,9 @@ fn handler(holder: &mut Map<String, Value>) {
         fill_zero(http, "path", "/");
         fill_zero(http, "scheme", "HTTP");
     }
+    if let Some(sleep) = object(holder, "sleep") {
+        fill(sleep, "seconds", 0);
+    }
     if let Some(grpc) = object(holder, "grpc") {
         fill(grpc, "service", "");
     }
@@ -94,6 +111,11 @@ fn handler(holder: &mut Map<String, Value>) {
 
 /// An image that can move (no tag, or `latest`) is looked up each time.
 fn pull_policy(image: &str) -> &'static str {
+    // Most have a tag. Whatever else is right or wrong about them, theirs is not `latest`.
+    let last = image.rsplit('/').next().unwrap_or_default();
+    if last.contains(':') && !image.contains('@') && !last.ends_with(":latest") {
+        return "IfNotPresent";
+    }
     match Reference::parse(image) {
         Ok(reference) if reference.tag.as_deref() == Some("latest") => "Always",
         Ok(reference) if reference.tag.is_none() && reference.digest.is_none() => "Always",
@@ -130,6 +152,9 @@ fn downward_items(source: &mut Map<String, Value>) {
     for item in objects(source, "items") {
         if let Some(field) = object(item, "fieldRef") {
             fill_zero(field, "apiVersion", "v1");
+        }
+        if let Some(amount) = object(item, "resourceFieldRef") {
+            fill(amount, "divisor", "0");
         }
     }
 }

@@ -11,6 +11,9 @@ pub(super) fn service(root: &mut Map<String, Value>) {
         let client = fill_object(fill_object(spec, "sessionAffinityConfig"), "clientIP");
         fill(client, "timeoutSeconds", 10_800);
     }
+    if text(spec, "sessionAffinity") == "None" {
+        spec.shift_remove("sessionAffinityConfig");
+    }
     fill_zero(spec, "type", "ClusterIP");
     for port in objects(spec, "ports") {
         fill_zero(port, "protocol", "TCP");

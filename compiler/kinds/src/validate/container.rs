@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{Findings, child, items, names, number, probe, text};
+use super::{Findings, Reason, child, items, names, number, probe, security, text};
 use crate::path::At;
 use crate::quantity;
 
@@ -26,6 +26,7 @@ pub(super) fn lists(spec: &Map<String, Value>, volumes: &BTreeSet<&str>, at: &At
                 }
             }
             one(container, list, volumes, &at, findings);
+            pauses(container, number(spec, "terminationGracePeriodSeconds"), &at, findings);
             self::host_ports(container, &mut host_ports, &at, findings);
         }
     }
@@ -37,6 +38,8 @@ fn one(container: &Map<String, Value>, list: &str, volumes: &BTreeSet<&str>, at:
     environment(container, at, findings);
     mounts(container, volumes, at, findings);
     resources(container, at, findings);
+    resizing(container, at, findings);
+    security::container(container, at, findings);
     given(findings, container, at, "imagePullPolicy", &["Always", "IfNotPresent", "Never"]);
     given(findings, container, at, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"]);
     let restart = text(container, "restartPolicy");
@@ -58,6 +61,19 @@ fn one(container: &Map<String, Value>, list: &str, volumes: &BTreeSet<&str>, at:
     for hook in ["postStart", "preStop"] {
         if let Some(inner) = child(container, "lifecycle").and_then(|lifecycle| child(lifecycle, hook)) {
             probe::handler(inner, &["exec", "httpGet", "sleep", "tcpSocket"], &lifecycle_at.field(hook), findings);
+        }
+    }
+}
+
+/// A hook that sleeps ends before the pod is killed.
+fn pauses(container: &Map<String, Value>, grace: Option<i64>, at: &At<'_>, findings: &mut Findings) {
+    let at = at.field("lifecycle");
+    for hook in ["postStart", "preStop"] {
+        let sleep = child(container, "lifecycle").and_then(|lifecycle| child(child(lifecycle, hook)?, "sleep"));
+        let Some((sleep, grace)) = sleep.zip(grace) else { continue };
+        let seconds = number(sleep, "seconds").unwrap_or(0);
+        if !(0..=grace).contains(&seconds) {
+            findings.invalid(&at.field(hook).field("sleep"), seconds, format!("must be between 0 and terminationGracePeriodSeconds ({grace})"));
         }
     }
 }
@@ -147,44 +163,93 @@ fn environment(container: &Map<String, Value>, at: &At<'_>, findings: &mut Findi
         if given != 1 {
             findings.invalid(&at, Value::Object(from.clone()), "one of configMapRef and secretRef must be given");
         }
+        for kind in ["configMapRef", "secretRef"] {
+            let Some(named) = child(from, kind) else { continue };
+            match text(named, "name") {
+                "" => findings.required(&at.field(kind).field("name"), ""),
+                name => findings.check(&at.field(kind).field("name"), name, names::dns_subdomain),
+            }
+        }
     }
 }
 
 fn key_source(source: &str, from: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
     let at = at.field(source);
     let Some(inner) = child(from, source) else { return };
-    let required: &[&str] = match source {
-        "configMapKeyRef" | "secretKeyRef" => &["name", "key"],
-        "fieldRef" => &["fieldPath"],
-        "resourceFieldRef" => &["resource"],
-        _ => &[],
-    };
-    for name in required {
-        if text(inner, name).is_empty() {
-            findings.required(&at.field(name), "");
+    match source {
+        "configMapKeyRef" | "secretKeyRef" => {
+            findings.check(&at.field("name"), text(inner, "name"), names::dns_subdomain);
+            match text(inner, "key") {
+                "" => findings.required(&at.field("key"), ""),
+                key => findings.check(&at.field("key"), key, names::config_key),
+            }
         }
-    }
-    if source == "fieldRef" {
-        field_path(text(inner, "fieldPath"), &at.field("fieldPath"), findings);
+        "fieldRef" => field_path(text(inner, "fieldPath"), PATHS, &at.field("fieldPath"), findings),
+        "resourceFieldRef" => amount_of(inner, false, &at, findings),
+        _ => {}
     }
 }
 
-/// The fields of a pod that its containers can see.
-fn field_path(path: &str, at: &At<'_>, findings: &mut Findings) {
-    const PATHS: &[&str] = &[
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
+/// What a file of a downward API volume holds: a field of the pod, or an amount that a container has.
+pub(super) fn fact(item: &Map<String, Value>, in_volume: bool, at: &At<'_>, findings: &mut Findings) {
+    let (field, amount) = (child(item, "fieldRef"), child(item, "resourceFieldRef"));
+    match (field, amount) {
+        (None, None) => findings.required(at, "one of fieldRef and resourceFieldRef must be given"),
+        (Some(_), Some(_)) => findings.invalid(at, "resource", "fieldRef and resourceFieldRef cannot both be given"),
+        (Some(field), None) => field_path(text(field, "fieldPath"), &PATHS[..3], &at.field("fieldRef").field("fieldPath"), findings),
+        (None, Some(amount)) => amount_of(amount, in_volume, &at.field("resourceFieldRef"), findings),
+    }
+}
+
+/// A `resourceFieldRef`. In a volume it must say whose amount it is.
+fn amount_of(inner: &Map<String, Value>, in_volume: bool, at: &At<'_>, findings: &mut Findings) {
+    const AMOUNTS: &[&str] = &["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
+    const STEPS: &[&str] = &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let resource = text(inner, "resource");
+    if in_volume && text(inner, "containerName").is_empty() {
+        findings.required(&at.field("containerName"), "");
+    }
+    if resource.is_empty() {
+        return findings.required(&at.field("resource"), "");
+    }
+    let huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
+    if !huge && !AMOUNTS.contains(&resource) {
+        return findings.one_of(&at.field("resource"), resource, AMOUNTS);
+    }
+    let divisor = inner.get("divisor").and_then(quantity::canonical).unwrap_or_else(|| "0".to_owned());
+    let allowed = if resource.ends_with(".cpu") { &["0", "1m", "1"][..] } else { STEPS };
+    if !allowed.contains(&divisor.as_str()) {
+        findings.invalid(&at.field("divisor"), divisor, format!("of {resource} expected one of {}", allowed[1..].join(", ")));
+    }
+}
+
+/// The fields of a pod that its containers can see; files can have the first three.
+const PATHS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+fn field_path(path: &str, paths: &[&str], at: &At<'_>, findings: &mut Findings) {
+    let file = paths.len() < PATHS.len();
     let keyed = ["metadata.labels['", "metadata.annotations['"].iter().any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.ends_with("']")));
-    if !path.is_empty() && !keyed {
-        findings.one_of(at, path, PATHS);
+    let whole = file && matches!(path, "metadata.labels" | "metadata.annotations");
+    if path.is_empty() {
+        findings.required(at, "");
+    } else if !keyed && !whole && !paths.contains(&path) {
+        // A field that there is, but not here, is another mistake than one that there is not.
+        if PATHS.contains(&path) {
+            findings.one_of(at, path, paths);
+        } else {
+            let near = strake_source::nearest(path, paths.iter().copied()).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            findings.invalid(at, path, format!("expected one of {}{near}", paths.join(", ")));
+        }
     }
 }
 
@@ -198,7 +263,7 @@ fn mounts(container: &Map<String, Value>, volumes: &BTreeSet<&str>, at: &At<'_>,
             findings.required(&at.field("name"), "");
         } else if !volumes.contains(name) {
             let near = strake_source::nearest(name, volumes.iter().copied()).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            findings.invalid(&at.field("name"), name, format!("the pod has no volume of this name{near}"));
+            findings.add(&at.field("name"), Reason::NotFound, Some(name.into()), format!("the pod has no volume of this name{near}"));
         }
         if path.is_empty() {
             findings.required(&at.field("mountPath"), "");
@@ -207,11 +272,27 @@ fn mounts(container: &Map<String, Value>, volumes: &BTreeSet<&str>, at: &At<'_>,
         } else if !seen.insert(path) {
             findings.invalid(&at.field("mountPath"), path, "another mount has the same path");
         }
-        let sub = text(mount, "subPath");
-        if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
-            findings.invalid(&at.field("subPath"), sub, "must be relative and without '..'");
+        for field in ["subPath", "subPathExpr"] {
+            let sub = text(mount, field);
+            if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
+                findings.invalid(&at.field(field), sub, "must be relative and without '..'");
+            }
         }
         given(findings, mount, &at, "mountPropagation", &["None", "HostToContainer", "Bidirectional"]);
+    }
+}
+
+/// What becomes of a container whose resources change.
+fn resizing(container: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    let at = at.field("resizePolicy");
+    for (index, policy) in items(container, "resizePolicy") {
+        let resource = text(policy, "resourceName");
+        if !seen.insert(resource) {
+            findings.duplicate(&at.index(index), resource);
+        }
+        findings.one_of(&at, resource, &["cpu", "memory"]);
+        findings.one_of(&at, text(policy, "restartPolicy"), &["NotRequired", "RestartContainer"]);
     }
 }
 

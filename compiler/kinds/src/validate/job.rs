@@ -283,8 +283,8 @@ fn success_policy(spec: &Map<String, Value>, policy: &Map<String, Value>, at: &A
                 completions
             }
         };
-        if let Some(count) = count.filter(|count| *count < 1 || *count > total) {
-            findings.invalid(&at.field("succeededCount"), count, format!("must be between 1 and {total}"));
+        if let Some(count) = count.filter(|count| *count < 0 || *count > total) {
+            findings.invalid(&at.field("succeededCount"), count, format!("must be between 0 and {total}"));
         }
     }
 }

@@ -21,7 +21,11 @@ pub(super) fn metadata(root: &Map<String, Value>, kind: &KindInfo, at: &At<'_>, 
     annotations(metadata, &at, findings);
     let finalizers = metadata.get("finalizers").and_then(Value::as_array).into_iter().flatten();
     for (index, finalizer) in finalizers.enumerate() {
-        findings.check(&at.field("finalizers").index(index), finalizer.as_str().unwrap_or_default(), names::qualified);
+        findings.check(
+            &at.field("finalizers").index(index),
+            finalizer.as_str().unwrap_or_default(),
+            if kind.is_custom() { names::qualified } else { names::finalizer },
+        );
     }
     owners(metadata, &at, findings);
 }
@@ -30,7 +34,8 @@ fn name(metadata: &Map<String, Value>, kind: &KindInfo, at: &At<'_>, findings: &
     let check = match (kind.group, kind.kind) {
         ("", "Namespace") => names::dns_label,
         ("", "Service") => names::dns_label_1035,
-        ("rbac.authorization.k8s.io", _) => path_segment,
+        // Events are named after what they are about, and of these names nothing more is asked than that a path can hold them.
+        ("rbac.authorization.k8s.io", _) | ("" | "events.k8s.io", "Event") | ("policy", "PodDisruptionBudget") => path_segment,
         _ => names::dns_subdomain,
     };
     match (text(metadata, "name"), text(metadata, "generateName")) {
@@ -149,8 +154,25 @@ pub(super) fn secret(root: &Map<String, Value>, at: &At<'_>, findings: &mut Find
             findings.required(&at.key(key), format!("a Secret of type {ty} must have it"));
         }
     }
+    secret_json(root, ty, &at, findings);
     if ty == "kubernetes.io/basic-auth" && !has("username") && !has("password") {
         findings.required(&at, "a Secret of type kubernetes.io/basic-auth must have username or password");
+    }
+}
+
+/// The types of Secrets that hold JSON, with its key.
+const SECRET_JSON: [(&str, &str); 2] = [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")];
+
+/// What is not JSON where JSON is promised. What it says is not shown.
+fn secret_json(root: &Map<String, Value>, ty: &str, at: &At<'_>, findings: &mut Findings) {
+    use base64::Engine as _;
+    for (_, key) in SECRET_JSON.iter().filter(|(name, _)| *name == ty) {
+        let Some(encoded) = child(root, "data").and_then(|data| data.get(*key)?.as_str()) else { continue };
+        let clean: Vec<u8> = encoded.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(clean).unwrap_or_default();
+        if serde_json::from_slice::<Map<String, Value>>(&bytes).is_err() {
+            findings.invalid(&at.key(key), "<secret contents redacted>", "must be a JSON object");
+        }
     }
 }
 

@@ -62,6 +62,12 @@ pub fn env_name(text: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err("must be printable ASCII characters without '='".to_owned()) }
 }
 
+/// The name of an HTTP header, in the letters that Kubernetes takes.
+pub fn header_name(text: &str) -> Result<(), String> {
+    let fine = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if fine { Ok(()) } else { Err("must be letters, digits and '-'".to_owned()) }
+}
+
 /// A key of a ConfigMap or Secret: a file name.
 pub fn config_key(text: &str) -> Result<(), String> {
     if text.len() > SUBDOMAIN_MAX {
@@ -84,6 +90,13 @@ pub fn qualified(text: &str) -> Result<(), String> {
         return Err("must have a name".to_owned());
     }
     label_text(name).map_err(|problem| format!("the name {problem}"))
+}
+
+/// A finalizer: whose it is must be told by a domain, but for the three that Kubernetes has itself.
+pub fn finalizer(text: &str) -> Result<(), String> {
+    qualified(text)?;
+    let own = ["kubernetes", "orphan", "foregroundDeletion"].contains(&text);
+    if own || text.contains('/') { Ok(()) } else { Err("must be like example.org/name".to_owned()) }
 }
 
 /// The value of a label; empty is fine.

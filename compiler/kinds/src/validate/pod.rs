@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{Findings, child, container, items, names, number, text};
+use super::{Findings, child, container, items, names, number, placement, security, text};
 use crate::path::At;
 
 pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
@@ -15,12 +15,9 @@ pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findin
     container::lists(spec, &volumes, at, findings);
     one_of_given(findings, spec, at, "restartPolicy", &["Always", "OnFailure", "Never"]);
     one_of_given(findings, spec, at, "dnsPolicy", &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
-    if text(spec, "dnsPolicy") == "None" && child(spec, "dnsConfig").is_none_or(|config| config.get("nameservers").is_none()) {
-        findings.required(&at.field("dnsConfig").field("nameservers"), "dnsPolicy None needs name servers");
-    }
     findings.not_negative(&at.field("terminationGracePeriodSeconds"), number(spec, "terminationGracePeriodSeconds"));
-    if let Some(seconds) = number(spec, "activeDeadlineSeconds").filter(|seconds| *seconds < 1) {
-        findings.invalid(&at.field("activeDeadlineSeconds"), seconds, "must be at least 1");
+    if let Some(seconds) = number(spec, "activeDeadlineSeconds").filter(|seconds| !(1..=i64::from(i32::MAX)).contains(seconds)) {
+        findings.invalid(&at.field("activeDeadlineSeconds"), seconds, format!("must be between 1 and {}", i32::MAX));
     }
     for (name, check) in [
         ("hostname", names::dns_label as fn(&str) -> _),
@@ -37,7 +34,8 @@ pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findin
         findings.check(&selector_at, key, names::qualified);
         findings.check(&selector_at.key(key), value.as_str().unwrap_or_default(), names::label_value);
     }
-    tolerations(spec, at, findings);
+    placement::placement(spec, at, findings);
+    security::pod(spec, at, findings);
     host_network(spec, at, findings);
 }
 
@@ -88,17 +86,23 @@ fn volume_source(source: &str, volume: &Map<String, Value>, at: &At<'_>, finding
     if source == "hostPath" && text(inner, "path").split('/').any(|part| part == "..") {
         findings.invalid(&at.field("path"), text(inner, "path"), "must not contain '..'");
     }
+    if source == "hostPath" && !text(inner, "type").is_empty() {
+        findings.one_of(&at.field("type"), text(inner, "type"), HOST_PATH_TYPES);
+    }
+    if source == "projected" {
+        projected(inner, &at, findings);
+    }
     if let Some(mode) = number(inner, "defaultMode").filter(|mode| !(0..=0o777).contains(mode)) {
         findings.invalid(&at.field("defaultMode"), mode, "must be a mode between 0 and 0777 (octal)");
     }
     let items_at = at.field("items");
     for (index, item) in items(inner, "items") {
         let at = items_at.index(index);
-        let path = text(item, "path");
-        if path.is_empty() {
-            findings.required(&at.field("path"), "");
-        } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-            findings.invalid(&at.field("path"), path, "must be relative and without '..'");
+        inner_path(text(item, "path"), &at.field("path"), findings);
+        if source == "downwardAPI" {
+            container::fact(item, true, &at, findings);
+        } else if matches!(source, "configMap" | "secret") && text(item, "key").is_empty() {
+            findings.required(&at.field("key"), "");
         }
         if let Some(mode) = number(item, "mode").filter(|mode| !(0..=0o777).contains(mode)) {
             findings.invalid(&at.field("mode"), mode, "must be a mode between 0 and 0777 (octal)");
@@ -111,25 +115,46 @@ fn volume_source(source: &str, volume: &Map<String, Value>, at: &At<'_>, finding
     }
 }
 
-fn tolerations(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
-    let list_at = at.field("tolerations");
-    for (index, toleration) in items(spec, "tolerations") {
+/// What a hostPath may have to be.
+const HOST_PATH_TYPES: &[&str] = &["DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+
+/// A path inside of a volume.
+fn inner_path(path: &str, at: &At<'_>, findings: &mut Findings) {
+    if path.is_empty() {
+        findings.required(at, "");
+    } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        findings.invalid(at, path, "must be relative and without '..'");
+    }
+}
+
+fn projected(inner: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    let list_at = at.field("sources");
+    for (index, source) in items(inner, "sources") {
         let at = list_at.index(index);
-        let (key, operator) = (text(toleration, "key"), text(toleration, "operator"));
-        if !key.is_empty() {
-            findings.check(&at.field("key"), key, names::qualified);
-        }
-        match operator {
-            "" | "Equal" if key.is_empty() => findings.invalid(&at.field("operator"), operator, "must be Exists when there is no key"),
-            "Exists" if !text(toleration, "value").is_empty() => {
-                findings.invalid(&at.field("value"), text(toleration, "value"), "must be empty when operator is Exists")
+        for kind in ["configMap", "secret"] {
+            if child(source, kind).is_some_and(|from| text(from, "name").is_empty()) {
+                findings.required(&at.field(kind).field("name"), "");
             }
-            "" => {}
-            operator => findings.one_of(&at.field("operator"), operator, &["Equal", "Exists"]),
         }
-        one_of_given(findings, toleration, &at, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
-        if toleration.get("tolerationSeconds").is_some_and(|seconds| !seconds.is_null()) && text(toleration, "effect") != "NoExecute" {
-            findings.invalid(&at.field("effect"), text(toleration, "effect"), "must be NoExecute when tolerationSeconds is given");
+        for kind in ["configMap", "secret", "downwardAPI"] {
+            let at = at.field(kind);
+            let list_at = at.field("items");
+            for (index, item) in child(source, kind).into_iter().flat_map(|from| items(from, "items")) {
+                let at = list_at.index(index);
+                inner_path(text(item, "path"), &at.field("path"), findings);
+                if kind == "downwardAPI" {
+                    container::fact(item, true, &at, findings);
+                } else if text(item, "key").is_empty() {
+                    findings.required(&at.field("key"), "");
+                }
+            }
+        }
+        if let Some(token) = child(source, "serviceAccountToken") {
+            let at = at.field("serviceAccountToken");
+            inner_path(text(token, "path"), &at.field("path"), findings);
+            if let Some(seconds) = number(token, "expirationSeconds").filter(|seconds| !(600..=1 << 32).contains(seconds)) {
+                findings.invalid(&at.field("expirationSeconds"), seconds, "must be at least 600 (10 minutes) and at most 2^32");
+            }
         }
     }
 }

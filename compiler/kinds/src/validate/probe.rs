@@ -55,9 +55,7 @@ fn action(action: &Map<String, Value>, way: &str, at: &At<'_>, findings: &mut Fi
                 findings.one_of(&at.field("scheme"), text(action, "scheme"), &["HTTP", "HTTPS"]);
                 let headers_at = at.field("httpHeaders");
                 for (index, header) in items(action, "httpHeaders") {
-                    if text(header, "name").is_empty() {
-                        findings.required(&headers_at.index(index).field("name"), "");
-                    }
+                    findings.check(&headers_at.index(index).field("name"), text(header, "name"), names::header_name);
                 }
             }
         }

@@ -10,7 +10,7 @@ pub(super) fn syntax(selector: &Map<String, Value>, at: &At<'_>, findings: &mut 
     let labels_at = at.field("matchLabels");
     for (key, value) in child(selector, "matchLabels").into_iter().flatten() {
         findings.check(&labels_at, key, names::qualified);
-        findings.check(&labels_at.key(key), value.as_str().unwrap_or_default(), names::label_value);
+        findings.check(&labels_at, value.as_str().unwrap_or_default(), names::label_value);
     }
     let list_at = at.field("matchExpressions");
     for (index, expression) in items(selector, "matchExpressions") {
@@ -20,7 +20,11 @@ pub(super) fn syntax(selector: &Map<String, Value>, at: &At<'_>, findings: &mut 
         match text(expression, "operator") {
             "In" | "NotIn" if values == 0 => findings.required(&at.field("values"), "In and NotIn need values"),
             "Exists" | "DoesNotExist" if values > 0 => findings.forbidden(&at.field("values"), "Exists and DoesNotExist take no values"),
-            operator => findings.one_of(&at.field("operator"), operator, &["In", "NotIn", "Exists", "DoesNotExist"]),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            operator => findings.invalid(&at.field("operator"), operator, "expected one of In, NotIn, Exists, DoesNotExist"),
+        }
+        for (index, value) in expression.get("values").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            findings.check(&at.field("values").index(index), value.as_str().unwrap_or_default(), names::label_value);
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findin
     let selector_at = at.field("selector");
     for (key, value) in child(spec, "selector").into_iter().flatten() {
         findings.check(&selector_at, key, names::qualified);
-        findings.check(&selector_at.key(key), value.as_str().unwrap_or_default(), names::label_value);
+        findings.check(&selector_at, value.as_str().unwrap_or_default(), names::label_value);
     }
     findings.one_of(&at.field("sessionAffinity"), text(spec, "sessionAffinity"), &["None", "ClientIP"]);
     for name in ["internalTrafficPolicy", "externalTrafficPolicy"] {
@@ -45,6 +45,46 @@ pub(super) fn spec(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findin
         findings.invalid(&at.field("externalTrafficPolicy"), text(spec, "externalTrafficPolicy"), "a Service of type ClusterIP has no traffic from outside");
     }
     external_ips(spec, at, findings);
+    if let Some(seconds) = child(spec, "sessionAffinityConfig").and_then(|config| number(child(config, "clientIP")?, "timeoutSeconds"))
+        && !(1..=86_400).contains(&seconds)
+    {
+        let at = at.field("sessionAffinityConfig");
+        findings.invalid(&at.field("clientIP").field("timeoutSeconds"), seconds, "must be between 1 and 86400 (a day)");
+    }
+    balancer(spec, ty, at, findings);
+}
+
+/// What only a Service of type LoadBalancer has.
+fn balancer(spec: &Map<String, Value>, ty: &str, at: &At<'_>, findings: &mut Findings) {
+    let here = |field: &str| spec.get(field).is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
+    // The server's own spelling of the first.
+    let fields = [("loadBalancerSourceRanges", "LoadBalancerSourceRanges"), ("allocateLoadBalancerNodePorts", ""), ("loadBalancerClass", "")];
+    if ty != "LoadBalancer" {
+        for (field, shown) in fields.into_iter().filter(|(field, _)| here(field)) {
+            findings.forbidden(&at.field(if shown.is_empty() { field } else { shown }), "only a Service of type LoadBalancer has it");
+        }
+        return;
+    }
+    let list_at = at.field(fields[0].1);
+    for (index, range) in spec.get(fields[0].0).and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let text = range.as_str().unwrap_or_default();
+        if !is_range(text.trim()) {
+            findings.invalid(&list_at.index(index), text, "must be a range of addresses such as 10.0.0.0/8");
+        }
+    }
+    if let Some(class) = spec.get("loadBalancerClass").and_then(Value::as_str) {
+        findings.check(&at.field("loadBalancerClass"), class, names::qualified);
+    }
+}
+
+/// An address with the length of its prefix.
+fn is_range(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    match (address.parse::<IpAddr>(), length.parse::<u8>()) {
+        (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
+        (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
+        _ => false,
+    }
 }
 
 fn external_name(spec: &Map<String, Value>, address: &str, at: &At<'_>, findings: &mut Findings) {
@@ -77,6 +117,9 @@ fn ports(spec: &Map<String, Value>, ty: &str, at: &At<'_>, findings: &mut Findin
             }
         }
         findings.one_of(&at.field("protocol"), protocol, &["TCP", "UDP", "SCTP"]);
+        if let Some(protocol) = port.get("appProtocol").and_then(Value::as_str) {
+            findings.check(&at.field("appProtocol"), protocol, names::qualified);
+        }
         match number(port, "port") {
             None => findings.required(&at.field("port"), ""),
             Some(number) => {
@@ -111,12 +154,32 @@ fn external_ips(spec: &Map<String, Value>, at: &At<'_>, findings: &mut Findings)
     }
 }
 
+/// Where an endpoint is, and for whom.
+fn endpoint_place(endpoint: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
+    for (field, check) in [("hostname", names::dns_label as fn(&str) -> _), ("nodeName", names::dns_subdomain)] {
+        if let Some(name) = endpoint.get(field).and_then(Value::as_str) {
+            findings.check(&at.field(field), name, check);
+        }
+    }
+    let hints_at = at.field("hints");
+    let list_at = hints_at.field("forZones");
+    let mut seen = BTreeSet::new();
+    for (index, zone) in child(endpoint, "hints").into_iter().flat_map(|hints| items(hints, "forZones")) {
+        let (at, name) = (list_at.index(index), text(zone, "name"));
+        if !seen.insert(name) {
+            findings.duplicate(&at.field("name"), name);
+        }
+        findings.check(&at.field("name"), name, names::label_value);
+    }
+}
+
 pub(super) fn endpoint_slice(root: &Map<String, Value>, at: &At<'_>, findings: &mut Findings) {
     let family = text(root, "addressType");
     findings.one_of(&at.field("addressType"), family, &["IPv4", "IPv6", "FQDN"]);
     let list_at = at.field("endpoints");
     for (index, endpoint) in items(root, "endpoints") {
         let at = list_at.index(index);
+        endpoint_place(endpoint, &at, findings);
         let at = at.field("addresses");
         let addresses = endpoint.get("addresses").and_then(Value::as_array);
         if addresses.is_none_or(Vec::is_empty) {
@@ -138,6 +201,12 @@ pub(super) fn endpoint_slice(root: &Map<String, Value>, at: &At<'_>, findings: &
     let list_at = at.field("ports");
     for (index, port) in items(root, "ports") {
         let at = list_at.index(index);
+        if !text(port, "name").is_empty() {
+            findings.check(&at.field("name"), text(port, "name"), names::dns_label);
+        }
+        if let Some(protocol) = port.get("appProtocol").and_then(Value::as_str) {
+            findings.check(&at.field("appProtocol"), protocol, names::qualified);
+        }
         if !seen.insert(text(port, "name")) {
             findings.duplicate(&at.field("name"), text(port, "name"));
         }

@@ -111,6 +111,10 @@ fn service(old: &Value, new: &Value, at: &At<'_>, findings: &mut Findings) {
     if external(old) || external(new) {
         return;
     }
+    let balanced = |value: &Value| value.pointer("/spec/type").is_some_and(|ty| ty == "LoadBalancer");
+    if balanced(old) && balanced(new) {
+        Fixed { old, new, at: &at.field("loadBalancerClass"), pointer: "/spec/loadBalancerClass" }.always(findings);
+    }
     let at = at.field("clusterIP");
     let text = |value: &Value| value.pointer("/spec/clusterIP").and_then(Value::as_str).unwrap_or_default().to_owned();
     let (before, after) = (text(old), text(new));

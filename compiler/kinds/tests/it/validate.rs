@@ -73,7 +73,7 @@ fn pod_rows() -> Vec<Row> {
             json!([{ "name": "A", "value": "x", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }]),
             "spec.containers[0].env[0].valueFrom: Invalid value",
         ),
-        ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }]), "spec.containers[0].volumeMounts[0].name: Invalid value"),
+        ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }]), "spec.containers[0].volumeMounts[0].name: Not found"),
         (
             "/spec/containers/0/resources",
             json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1" } }),
@@ -92,6 +92,51 @@ fn pod_rows() -> Vec<Row> {
         ("/spec/volumes", json!([{ "name": "a", "secret": {} }]), "spec.volumes[0].secret.secretName: Required value"),
         ("/spec/tolerations", json!([{ "operator": "Equal" }]), "spec.tolerations[0].operator: Invalid value"),
         ("/spec/nodeSelector", json!({ "disk": "fast!" }), "spec.nodeSelector[disk]: Invalid value"),
+        ("/spec/tolerations", json!([{ "key": "a", "value": "b!" }]), "spec.tolerations[0].operator: Invalid value"),
+        ("/spec/hostAliases", json!([{ "ip": "host" }]), "spec.hostAliases[0].ip: Invalid value"),
+        ("/spec/dnsConfig", json!({ "nameservers": ["dns"] }), "spec.dnsConfig.nameservers[0]: Invalid value"),
+        ("/spec/dnsConfig", json!({ "options": [{ "value": "2" }] }), "spec.dnsConfig.options[0]: Required value"),
+        (
+            "/spec/affinity",
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [] } } }),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value",
+        ),
+        (
+            "/spec/affinity",
+            json!({ "podAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 101, "podAffinityTerm": { "topologyKey": "zone" } }] } }),
+            "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value",
+        ),
+        (
+            "/spec/topologySpreadConstraints",
+            json!([{ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "Never" }]),
+            "spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value",
+        ),
+        ("/spec/securityContext", json!({ "runAsUser": -1 }), "spec.securityContext.runAsUser: Invalid value"),
+        ("/spec/securityContext", json!({ "seccompProfile": { "type": "Localhost" } }), "spec.securityContext.seccompProfile.localhostProfile: Required value"),
+        ("/spec/securityContext", json!({ "sysctls": [{ "name": "Kernel", "value": "1" }] }), "spec.securityContext.sysctls[0].name: Invalid value"),
+        (
+            "/spec/containers/0/securityContext",
+            json!({ "privileged": true, "allowPrivilegeEscalation": false }),
+            "spec.containers[0].securityContext: Invalid value",
+        ),
+        ("/spec/containers/0/envFrom", json!([{ "secretRef": {} }]), "spec.containers[0].envFrom[0].secretRef.name: Required value"),
+        (
+            "/spec/containers/0/env",
+            json!([{ "name": "A", "valueFrom": { "resourceFieldRef": { "resource": "limits.cpu", "divisor": "2" } } }]),
+            "spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value",
+        ),
+        ("/spec/containers/0/lifecycle", json!({ "preStop": { "sleep": { "seconds": 31 } } }), "spec.containers[0].lifecycle.preStop.sleep: Invalid value"),
+        (
+            "/spec/containers/0/resizePolicy",
+            json!([{ "resourceName": "disk", "restartPolicy": "NotRequired" }]),
+            "spec.containers[0].resizePolicy: Unsupported value",
+        ),
+        ("/spec/volumes", json!([{ "name": "a", "hostPath": { "path": "/a", "type": "Dir" } }]), "spec.volumes[0].hostPath.type: Unsupported value"),
+        (
+            "/spec/volumes",
+            json!([{ "name": "a", "downwardAPI": { "items": [{ "path": "p", "fieldRef": { "fieldPath": "metadata.color" } }] } }]),
+            "spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath: Invalid value",
+        ),
     ]
 }
 
