@@ -30,6 +30,10 @@ impl Applier<'_> {
     pub(crate) async fn send(&self, change: &Change, live: Option<&Value>, wanted: &Value, dry_run: bool) -> Result<Sent, ApplyError> {
         let (id, resource) = (&change.id, resource(&change.id));
         let mut config = wanted.clone();
+        // Servers keep who owns `stringData` apart from who owns `data`: a key that leaves the manifest would stay in the Secret.
+        if let Some(kind) = strake_kinds::by_kind(&id.api_version(), &id.kind) {
+            strake_kinds::default::fold_write_only(&mut config, kind);
+        }
         let mut known = live.cloned();
         let mut left = match &known {
             Some(live) => {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Method, Request, Response};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,6 +15,11 @@ use tower::Service;
 use crate::error::refusal;
 use crate::transport::{Body, BoxError, Transport};
 use crate::{ClientError, Resource};
+
+/// How often a request is sent to a server that asks for patience, as other clients do.
+const MOST_TRIES: usize = 10;
+/// The longest pause that a server is granted at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A client of one API. Cloning is cheap.
 #[derive(Clone)]
@@ -118,20 +124,39 @@ impl Client {
         body: Option<(&'static str, Bytes)>,
     ) -> Result<Response<Body>, ClientError> {
         let bare = bare(&path);
-        let mut builder = Request::builder().method(method.clone()).uri(path).header(ACCEPT, accept);
-        if let Some((kind, _)) = body {
-            builder = builder.header(CONTENT_TYPE, kind);
+        let mut tries = 1;
+        loop {
+            let mut builder = Request::builder().method(method.clone()).uri(&path).header(ACCEPT, accept);
+            if let Some((kind, _)) = body {
+                builder = builder.header(CONTENT_TYPE, kind);
+            }
+            let request = builder.body(body.as_ref().map(|(_, bytes)| bytes.clone()).unwrap_or_default());
+            let request = request.map_err(|source| ClientError::Build { path: bare.clone(), source })?;
+            let response = self.transport.send(request).await;
+            let response = response.map_err(|source| ClientError::Send { method: method.clone(), path: bare.clone(), source })?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            if let Some(pause) = asked_to_wait(&response).filter(|_| tries < MOST_TRIES) {
+                tries += 1;
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            let code = response.status();
+            let body = collect(bare, response.into_body()).await?;
+            return Err(refusal(code, &body));
         }
-        let request = builder.body(body.map(|(_, bytes)| bytes).unwrap_or_default());
-        let request = request.map_err(|source| ClientError::Build { path: bare.clone(), source })?;
-        let response = self.transport.send(request).await.map_err(|source| ClientError::Send { method, path: bare.clone(), source })?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let code = response.status();
-        let body = collect(bare, response.into_body()).await?;
-        Err(refusal(code, &body))
     }
+}
+
+/// How long a server that has too much to do asks its client to wait before the same request: it has done nothing of this one. A refusal that does not say when
+/// is none of these.
+fn asked_to_wait(response: &Response<Body>) -> Option<Duration> {
+    if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 /// A path without its query: what errors name.
@@ -142,4 +167,46 @@ pub(crate) fn bare(path: &str) -> String {
 pub(crate) async fn collect(path: String, body: Body) -> Result<Bytes, ClientError> {
     let collected = body.collect().await.map_err(|source| ClientError::Receive { path, source })?;
     Ok(collected.to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A server that answers like this until it has been asked `times` times.
+    async fn asked(code: u16, pause: Option<&'static str>, times: usize) -> (Result<Value, ClientError>, usize) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let client = Client::in_process(tower::service_fn(move |request: Request<Body>| {
+            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+            async move {
+                let sent = request.into_body().collect().await.unwrap().to_bytes();
+                let mut answer = Response::builder();
+                if number < times {
+                    answer = pause.into_iter().fold(answer.status(code), |answer, pause| answer.header(RETRY_AFTER, pause));
+                }
+                Ok::<_, std::convert::Infallible>(answer.body(http_body_util::Full::new(sent)).unwrap())
+            }
+        }));
+        let said = client.json(Method::POST, "/api/v1/namespaces".to_owned(), Some(("application/json", Bytes::from_static(b"{\"a\":1}")))).await;
+        (said, asked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_busy_is_asked_again() {
+        for code in [429, 503] {
+            let (said, times) = asked(code, Some("0"), 4).await;
+            assert_eq!((said.unwrap(), times), (serde_json::json!({"a": 1}), 4), "the same request, until it is answered");
+        }
+        let (said, times) = asked(429, Some("0"), usize::MAX).await;
+        assert_eq!((said.unwrap_err().status().map(|status| status.code), times), (Some(429), MOST_TRIES));
+        for (code, pause) in [(429, None), (500, Some("0")), (429, Some("Wed, 21 Oct 2026 07:28:00 GMT"))] {
+            let (said, times) = asked(code, pause, usize::MAX).await;
+            assert_eq!((said.unwrap_err().status().map(|status| status.code), times), (Some(code), 1));
+        }
+    }
 }

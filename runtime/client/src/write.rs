@@ -14,6 +14,8 @@ const JSON: &str = "application/json";
 pub struct WriteParams {
     /// Validate and answer, but change nothing.
     pub dry_run: bool,
+    /// Fields that the server does not know, and fields given twice, are refused instead of dropped. Servers before 1.25 do not know how.
+    pub strict: bool,
     /// Who writes; kept in `managedFields`. [`Patch::Apply`] brings its own.
     pub field_manager: Option<String>,
 }
@@ -26,6 +28,7 @@ impl WriteParams {
 
     fn fill(&self, query: &mut Query) {
         query.set_some("dryRun", self.dry_run.then_some("All"));
+        query.set_some("fieldValidation", self.strict.then_some("Strict"));
         query.set_some("fieldManager", self.field_manager.as_deref());
     }
 }
