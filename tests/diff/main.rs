@@ -11,6 +11,7 @@ mod features;
 mod generate;
 #[cfg(test)]
 mod itself;
+mod known;
 mod served;
 mod shrink;
 mod tree;
@@ -106,7 +107,7 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
     let mut ours = [(1, "one"), (4, "many")].map(|(jobs, name)| Strake::new(world, dir, base, name, jobs, false));
     let (begun, context) = (Instant::now(), dir.join("context"));
     let (mut cases, mut built, mut found) = (0, 0, 0);
-    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut kinds, mut known): (BTreeMap<String, usize>, BTreeMap<String, usize>) = Default::default();
     for seed in seeds.first.. {
         if begun.elapsed() > seeds.limit || (seeds.alone && seed != seeds.first) {
             break;
@@ -121,7 +122,17 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
             if let (Err(why), []) = (&mine, said.as_slice()) {
                 next = case.without_mistake(why);
             }
-            for (who, lines) in said {
+            for (who, mut lines) in said {
+                lines.retain(|line| match known::known(&who, line) {
+                    Some(name) => {
+                        *known.entry(format!("{who}: {name}")).or_default() += 1;
+                        false
+                    }
+                    None => true,
+                });
+                if lines.is_empty() {
+                    continue;
+                }
                 found += 1;
                 let kind = format!("{who}: {}", lines.first().map(|line| shrink::kind(line)).unwrap_or_default());
                 let seen = kinds.entry(kind).or_default();
@@ -133,7 +144,10 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
                 // Nothing is made smaller once the time is over.
                 let again = |case: &Case| match begun.elapsed() > seeds.limit {
                     true => Vec::new(),
-                    false => differs(case, Some(&who)).1.pop().map(|(_, lines)| lines).unwrap_or_default(),
+                    false => {
+                        let lines = differs(case, Some(&who)).1.pop().map(|(_, lines)| lines).unwrap_or_default();
+                        lines.into_iter().filter(|line| known::known(&who, line).is_none()).collect()
+                    }
                 };
                 let (small, lines) = shrink::shrink(case.clone(), lines, SHRINKS, again);
                 println!("\n==== differs from {who}\n{small}--- differences\n{}\n", lines.join("\n"));
@@ -142,6 +156,7 @@ fn session(world: &World, dir: &Path, base: &Path, peers: &mut [Box<dyn Builder 
     }
     println!("{cases} cases, {built} of them images, in {} s; {found} differ", begun.elapsed().as_secs());
     kinds.iter().for_each(|(kind, count)| println!("{count:6} {kind}"));
+    known.iter().for_each(|(kind, count)| println!("{count:6} known: {kind}"));
     found
 }
 
