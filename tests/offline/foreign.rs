@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path, RawQuery, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use strake_apply::ApplyError;
+use strake_apply::{Applier, ApplyError, Options};
 use strake_client::{Client, Patch, Resource, WriteParams};
 use strake_plan::{Change, ChangeId, DeployPlan, Edge, ObjectId, Wanted};
 
@@ -161,4 +163,54 @@ async fn complaint_06_a_kind_that_a_cluster_serves_late_is_waited_for() {
     let refused = apply(&client, &plan(vec![widget])).await.unwrap_err();
     assert!(matches!(refused, ApplyError::Refused { .. }), "{refused:?}");
     assert_eq!(*asked.lock().unwrap(), 1);
+}
+
+/// The options of every deletion that was asked for, by path.
+type Deletions = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// Strake's own API, with a look at what is deleted how.
+async fn recording(deletions: &Deletions) -> Client {
+    let deletions = Arc::clone(deletions);
+    let look = move |request: Request, next: Next| {
+        let deletions = Arc::clone(&deletions);
+        async move {
+            let (parts, body) = request.into_parts();
+            let bytes = to_bytes(body, usize::MAX).await.unwrap();
+            if parts.method == axum::http::Method::DELETE {
+                deletions.lock().unwrap().push((parts.uri.path().to_owned(), serde_json::from_slice(&bytes).unwrap_or_default()));
+            }
+            next.run(Request::from_parts(parts, Body::from(bytes))).await
+        }
+    };
+    Client::in_process(served().await.layer(from_fn(look)))
+}
+
+#[tokio::test]
+async fn rules_8_and_9_exactly_what_was_looked_at_is_deleted_and_pods_first_when_somebody_waits() {
+    let labels = json!({"app": "web"});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "x"}]}}});
+    let web = change("apps/v1", "Deployment", "deployments", "web", &spec);
+    let map = |name: &str| {
+        let mut map = change("v1", "ConfigMap", "configmaps", name, &Value::Null);
+        map.object.as_object_mut().unwrap().remove("spec");
+        map
+    };
+    for (wait, policy) in [(None, "Background"), (Some(std::time::Duration::from_secs(600)), "Foreground")] {
+        let deletions = Deletions::default();
+        let client = recording(&deletions).await;
+        apply(&client, &plan(vec![web.clone(), map("gone"), map("stays")])).await.unwrap();
+        let uid = |live: Option<Value>| live.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        let of_web = uid(client.get(&Resource::DEPLOYMENTS, Some("default"), "web").await.unwrap());
+        let of_map = uid(client.get(&Resource::CONFIG_MAPS, Some("default"), "gone").await.unwrap());
+        deletions.lock().unwrap().clear();
+        let rest = plan(vec![map("stays")]);
+        let options = Options { wait, ..super::options() };
+        Applier::new(&client, &rest, options, &|_| {}).apply().await.unwrap();
+        let found = deletions.lock().unwrap().clone();
+        let of = |name: &str| found.iter().find(|(path, _)| path.ends_with(name)).unwrap_or_else(|| panic!("{name}: {found:?}")).1.clone();
+        assert_eq!((&of("/web")["preconditions"]["uid"], &of("/web")["propagationPolicy"]), (&json!(of_web), &json!(policy)));
+        assert_eq!((&of("/gone")["preconditions"]["uid"], &of("/gone")["propagationPolicy"]), (&json!(of_map), &json!("Background")));
+        let place = |name: &str| found.iter().position(|(path, _)| path.ends_with(name));
+        assert!(place("/web") < place("/gone"), "workloads go before what they use: {found:?}");
+    }
 }

@@ -26,6 +26,15 @@ pub(super) const RULES: &[Rule] = &[
         check: command,
     },
     Rule {
+        code: "image-platform",
+        level: Level::Warning,
+        title: "an image for other machines than the pods ask for",
+        text: "The nodeSelector chooses machines on which the image that is built here cannot run. Build it for their platform (FROM --platform), or choose other nodes.",
+        bad: Example::PodImage("FROM --platform=linux/riscv64 scratch\nCMD [\"/x\"]\n", "nodeSelector: {kubernetes.io/arch: s390x}"),
+        good: Example::PodImage("FROM --platform=linux/s390x scratch\nCMD [\"/x\"]\n", "nodeSelector: {kubernetes.io/arch: s390x}"),
+        check: platform,
+    },
+    Rule {
         code: "user-not-numeric",
         level: Level::Warning,
         title: "runAsNonRoot with a user who has a name",
@@ -135,7 +144,7 @@ fn identity(place: &Place<'_>) -> (bool, Option<i64>) {
     let pod = place.manifest.pod_pointer().unwrap_or_default();
     let field = |name: &str| {
         let own = place.get(&format!("/securityContext/{name}"));
-        own.or_else(|| place.manifest.value.pointer(&format!("{pod}/securityContext/{name}")))
+        own.or_else(|| place.manifest.at(&format!("{pod}/securityContext/{name}")))
     };
     (field("runAsNonRoot").and_then(Value::as_bool) == Some(true), field("runAsUser").and_then(Value::as_i64))
 }
@@ -225,6 +234,21 @@ fn volume(view: &View<'_>, out: &mut Out<'_>) {
             if !mounts.iter().any(|(_, mount)| inside(super::text(mount, "mountPath"))) {
                 let message = format!("the image writes to {path}, which is read-only here");
                 related(place, out, "/securityContext/readOnlyRootFilesystem", message, image);
+            }
+        }
+    }
+}
+
+fn platform(view: &View<'_>, out: &mut Out<'_>) {
+    for (place, image) in built(view) {
+        let (Some(pointer), Some(spec)) = (place.manifest.pod_pointer(), place.manifest.pod_spec()) else { continue };
+        let chosen = |name: &str| spec.get("nodeSelector").and_then(|labels| labels.get(name)).and_then(Value::as_str);
+        for (name, found) in [("kubernetes.io/arch", &image.config.architecture), ("kubernetes.io/os", &image.config.os)] {
+            if let Some(wanted) = chosen(name).filter(|wanted| *wanted != found.as_str() && !found.is_empty()) {
+                let at = format!("{pointer}/nodeSelector/{}", name.replace('/', "~1"));
+                let message =
+                    format!("container `{}` runs an image for {}/{}, on nodes that are {wanted}", place.name(), image.config.os, image.config.architecture);
+                out.with(place.manifest, &at, message, |finding| finding.related(place.manifest.span(&format!("{}/image", place.pointer)), "this image"));
             }
         }
     }

@@ -61,6 +61,8 @@ pub enum Example {
     Pod(&'static str),
     /// A Dockerfile that builds the image of a Deployment's only container, and fields of that container.
     Image(&'static str, &'static str),
+    /// The same, with fields of the pods.
+    PodImage(&'static str, &'static str),
 }
 
 /// One rule.
@@ -132,7 +134,7 @@ impl Out<'_> {
 }
 
 fn allowed(manifest: &Manifest, code: &str) -> bool {
-    let annotations = manifest.value.pointer("/metadata/annotations").and_then(Value::as_object);
+    let annotations = manifest.at("/metadata/annotations").and_then(Value::as_object);
     let words = annotations.and_then(|annotations| annotations.get(ALLOW)).and_then(Value::as_str).unwrap_or_default();
     words.split([',', ' ']).any(|word| word == code)
 }
@@ -167,7 +169,7 @@ pub(crate) fn run(
 fn unknown_allowances(view: &View<'_>, findings: &mut Vec<Diagnostic>) {
     let codes: BTreeSet<&str> = rules().iter().map(|rule| rule.code).collect();
     for manifest in view.all {
-        let words = manifest.value.pointer("/metadata/annotations").and_then(|annotations| annotations.get(ALLOW)).and_then(Value::as_str);
+        let words = manifest.at("/metadata/annotations").and_then(|annotations| annotations.get(ALLOW)).and_then(Value::as_str);
         for word in words.unwrap_or_default().split([',', ' ']).filter(|word| !word.is_empty() && !codes.contains(word)) {
             let finding = Diagnostic::warning("unknown-rule", format!("`{word}` is no lint rule")).at(manifest.span("/metadata/annotations/strake.dev~1allow"));
             findings.push(match strake_source::nearest(word, codes.iter().copied()) {
@@ -190,9 +192,11 @@ impl<'a> Place<'a> {
         self.container.get("name").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// A value inside the container, by pointer.
+    /// A value inside the container, by pointer; the first name has no `~` in it.
     pub(crate) fn get(&self, pointer: &str) -> Option<&'a Value> {
-        self.manifest.value.pointer(&format!("{}{pointer}", self.pointer))
+        let pointer = pointer.strip_prefix('/')?;
+        let (first, rest) = pointer.split_at(pointer.find('/').unwrap_or(pointer.len()));
+        strake_deploy::find(self.container.get(first)?, rest)
     }
 
     /// An ordinary container: neither an init container, unless it goes on beside the others, nor one for debugging.
@@ -258,7 +262,7 @@ impl<'a> View<'a> {
 
     /// The objects whose pods a Service's selector selects.
     pub(crate) fn selected(&self, service: &Manifest) -> Vec<&'a Manifest> {
-        match service.value.pointer("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty()) {
+        match service.at("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty()) {
             Some(selector) => self.with_labels(&service.id.namespace, selector),
             None => Vec::new(),
         }
@@ -277,7 +281,7 @@ impl<'a> View<'a> {
 
 /// The objects in a list, with pointers.
 pub(crate) fn items<'a>(manifest: &'a Manifest, pointer: &str) -> Vec<(String, &'a Value)> {
-    let list = manifest.value.pointer(pointer).and_then(Value::as_array).into_iter().flatten().enumerate();
+    let list = manifest.at(pointer).and_then(Value::as_array).into_iter().flatten().enumerate();
     list.map(|(index, item)| (format!("{pointer}/{index}"), item)).collect()
 }
 

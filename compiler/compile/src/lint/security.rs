@@ -153,6 +153,15 @@ pub(super) const RULES: &[Rule] = &[
         good: Example::Pod("automountServiceAccountToken: false"),
         check: default_account,
     },
+    Rule {
+        code: "token-mounted",
+        level: Level::Off,
+        title: "a pod with a token for the API that it may not need",
+        text: "Every container of the pod can act as its ServiceAccount. Most programs never speak to the API: say automountServiceAccountToken: false in the pod or its ServiceAccount.",
+        bad: Example::Pod("serviceAccountName: web"),
+        good: Example::Pod("serviceAccountName: web\nautomountServiceAccountToken: false"),
+        check: token,
+    },
 ];
 
 fn flag(view: &View<'_>, out: &mut Out<'_>, field: &str, message: &str) {
@@ -177,7 +186,7 @@ fn host_ipc(view: &View<'_>, out: &mut Out<'_>) {
 
 /// A field of the container's security context, or of its pod's where it has none.
 fn context<'a>(place: &Place<'a>, field: &str) -> Option<&'a Value> {
-    let pod = || place.manifest.value.pointer(&format!("{}/securityContext/{field}", place.manifest.pod_pointer()?));
+    let pod = || place.manifest.at(&format!("{}/securityContext/{field}", place.manifest.pod_pointer()?));
     place.get(&format!("/securityContext/{field}")).or_else(pod)
 }
 
@@ -324,6 +333,19 @@ fn unconfined(view: &View<'_>, out: &mut Out<'_>) {
     for place in view.containers() {
         if context(place, "seccompProfile/type").and_then(Value::as_str) == Some("Unconfined") {
             place.report(out, "/securityContext/seccompProfile/type", format!("container `{}` may make any system call", place.name()), "");
+        }
+    }
+}
+
+fn token(view: &View<'_>, out: &mut Out<'_>) {
+    for (manifest, pointer, spec) in view.pods() {
+        let name = spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+        let mut accounts = view.of("ServiceAccount").filter(|account| account.id.name == name && account.id.namespace == manifest.id.namespace);
+        let of_account = accounts.find_map(|account| account.value.get("automountServiceAccountToken").and_then(Value::as_bool));
+        // The pod's own word counts more than its account's.
+        let mounted = spec.get("automountServiceAccountToken").and_then(Value::as_bool).or(of_account).unwrap_or(true);
+        if mounted {
+            out.at(manifest, pointer, format!("the pods of {} get a token of the account `{name}`", manifest.id));
         }
     }
 }

@@ -26,6 +26,12 @@ fn inputs(example: Example) -> Inputs {
             inputs.dockerfiles.push(file);
             deployment("", fields, "web")
         }
+        Example::PodImage(dockerfile, fields) => {
+            let context = "/project/web".to_owned();
+            let file = Dockerfile { path: "web/Dockerfile".to_owned(), text: dockerfile.to_owned(), context, ignore: Vec::new(), optional: false, image: None };
+            inputs.dockerfiles.push(file);
+            deployment(fields, "", "web")
+        }
     };
     inputs.manifests.push(Manifest { path: "a.yaml".to_owned(), text });
     inputs
