@@ -11,7 +11,7 @@ use strake_source::{Diagnostic, FileId, Sources, nearest};
 use strake_yaml::{Kind, Node};
 
 use crate::check;
-use crate::manifest::{Manifest, Options};
+use crate::manifest::{Manifest, Options, find};
 use crate::values;
 
 /// Reads all objects of the files, in the order of files and documents, then those that an overlay made. An object with errors is returned too, marked as not
@@ -241,7 +241,7 @@ impl Reader<'_> {
         if kind.namespaced {
             fill_namespace(&mut value, &self.options.namespace);
         }
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| find(&value, pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = ObjectId {
             group: kind.group.to_owned(),
             version: kind.version.to_owned(),

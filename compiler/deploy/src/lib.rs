@@ -20,7 +20,7 @@ mod wishes;
 
 pub use documents::read;
 pub use health::HealthRule;
-pub use manifest::{Manifest, Options};
+pub use manifest::{Manifest, Options, find};
 pub use order::{is_hook, plan};
 pub use references::{ImageUse, Reference, ReferenceKind, images, references};
 pub use restart::{CHECKSUM, RESTART};

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use strake_plan::Wanted;
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, find};
 use crate::references::references;
 
 /// An object that another one names.
@@ -34,7 +34,7 @@ pub(crate) fn mentions(manifest: &Manifest) -> Vec<Mention> {
     match (manifest.kind.group, manifest.kind.kind) {
         ("apps", "StatefulSet") => {
             found.text(value, "/spec/serviceName", "", "Service", true);
-            for index in 0..value.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array).map_or(0, Vec::len) {
+            for index in 0..find(value, "/spec/volumeClaimTemplates").and_then(Value::as_array).map_or(0, Vec::len) {
                 found.text(value, &format!("/spec/volumeClaimTemplates/{index}/spec/storageClassName"), "storage.k8s.io", "StorageClass", false);
             }
         }
@@ -83,7 +83,7 @@ impl Found {
 
     /// The name at a pointer, of an object of the same namespace or of none.
     fn text(&mut self, value: &Value, pointer: &str, group: &str, kind: &str, namespaced: bool) {
-        let Some(name) = value.pointer(pointer).and_then(Value::as_str).filter(|name| !name.is_empty()) else { return };
+        let Some(name) = find(value, pointer).and_then(Value::as_str).filter(|name| !name.is_empty()) else { return };
         let namespace = if namespaced { self.namespace.clone() } else { String::new() };
         self.add(group, kind, &namespace, name, pointer);
     }
@@ -113,13 +113,13 @@ impl Found {
     }
 
     fn binding(&mut self, value: &Value) {
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| find(value, pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         match text("/roleRef/kind").as_str() {
             "ClusterRole" => self.add(RBAC, "ClusterRole", "", &text("/roleRef/name"), "/roleRef/name"),
             "Role" => self.local(RBAC, "Role", &text("/roleRef/name"), "/roleRef/name"),
             _ => {}
         }
-        for index in 0..value.pointer("/subjects").and_then(Value::as_array).map_or(0, Vec::len) {
+        for index in 0..find(value, "/subjects").and_then(Value::as_array).map_or(0, Vec::len) {
             let at = format!("/subjects/{index}");
             if text(&format!("{at}/kind")) == "ServiceAccount" {
                 let namespace = Some(text(&format!("{at}/namespace"))).filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| self.namespace.clone());
@@ -130,7 +130,7 @@ impl Found {
 
     /// A reference with `apiVersion`, `kind` and `name`, to the same namespace.
     fn target(&mut self, value: &Value, pointer: &str) {
-        let text = |field: &str| value.pointer(&format!("{pointer}/{field}")).and_then(Value::as_str);
+        let text = |field: &str| find(value, &format!("{pointer}/{field}")).and_then(Value::as_str);
         if let (Some(kind), Some(name)) = (text("kind"), text("name")) {
             let group = text("apiVersion").and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
             self.local(group, kind, name, &format!("{pointer}/name"));
@@ -138,14 +138,14 @@ impl Found {
     }
 
     fn webhooks(&mut self, value: &Value, pointer: &str) {
-        for index in 0..value.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len) {
+        for index in 0..find(value, pointer).and_then(Value::as_array).map_or(0, Vec::len) {
             self.service(value, &format!("{pointer}/{index}/clientConfig/service"));
         }
     }
 
     /// A Service of a namespace that is named beside it. What answers there must be healthy: as soon as it is registered, it is asked.
     fn service(&mut self, value: &Value, pointer: &str) {
-        let text = |field: &str| value.pointer(&format!("{pointer}/{field}")).and_then(Value::as_str);
+        let text = |field: &str| find(value, &format!("{pointer}/{field}")).and_then(Value::as_str);
         if let (Some(name), Some(namespace)) = (text("name"), text("namespace")) {
             self.add("", "Service", namespace, name, &format!("{pointer}/name"));
             if let Some(last) = self.list.last_mut() {

@@ -316,7 +316,7 @@ impl<'a> Ordering<'a> {
     /// The workloads that answer for a Service.
     fn behind(&self, node: usize, service: usize, span: Span, edges: &mut Vec<graph::Edge>) {
         let service = self.manifest(service);
-        let Some(selector) = service.value.pointer("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty()) else { return };
+        let Some(selector) = service.at("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty()) else { return };
         for to in 0..self.members.len() {
             let workload = self.manifest(to);
             let serves = |labels: &serde_json::Map<String, Value>| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
@@ -333,7 +333,7 @@ impl<'a> Ordering<'a> {
                 let home = subject["namespace"].as_str().unwrap_or(manifest.id.namespace.as_str());
                 subject["kind"] == "ServiceAccount" && subject["name"] == account && home == namespace
             };
-            let mut subjects = manifest.value.pointer("/subjects").and_then(Value::as_array).into_iter().flatten();
+            let mut subjects = manifest.at("/subjects").and_then(Value::as_array).into_iter().flatten();
             (manifest.id.namespace.is_empty() || manifest.id.namespace == namespace) && subjects.any(meant)
         };
         self.binders.iter().copied().filter(binds).collect()

@@ -64,14 +64,14 @@ pub(crate) fn place(manifest: &Manifest, key: &str) -> Span {
 
 /// Whether an annotation calls an object a hook, well or badly.
 pub(crate) fn has_hook(manifest: &Manifest) -> bool {
-    let annotations = manifest.value.pointer("/metadata/annotations").and_then(serde_json::Value::as_object);
+    let annotations = manifest.at("/metadata/annotations").and_then(serde_json::Value::as_object);
     annotations.is_some_and(|annotations| [HOOK, ARGO_HOOK, HELM_HOOK].iter().any(|name| annotations.contains_key(*name)))
 }
 
 /// Reads an object's annotations.
 pub(crate) fn wishes(manifest: &Manifest) -> Wishes {
     let mut reader = Reader { manifest, wishes: Wishes::default() };
-    if manifest.value.pointer("/metadata/annotations").is_some_and(|annotations| annotations.as_object().is_some_and(|map| !map.is_empty())) {
+    if manifest.at("/metadata/annotations").is_some_and(|annotations| annotations.as_object().is_some_and(|map| !map.is_empty())) {
         reader.depends_on();
         reader.kapp();
         reader.hook();
@@ -108,7 +108,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn text(&self, key: &str) -> Option<&str> {
-        self.manifest.value.pointer("/metadata/annotations")?.get(key)?.as_str()
+        self.manifest.at("/metadata/annotations")?.get(key)?.as_str()
     }
 
     /// The words of a list, each trimmed.

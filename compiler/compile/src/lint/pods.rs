@@ -187,13 +187,13 @@ fn bare(view: &View<'_>, out: &mut Out<'_>) {
 }
 
 fn job_ttl(view: &View<'_>, out: &mut Out<'_>) {
-    for job in view.of("Job").filter(|job| job.value.pointer("/spec/ttlSecondsAfterFinished").is_none()) {
+    for job in view.of("Job").filter(|job| job.at("/spec/ttlSecondsAfterFinished").is_none()) {
         out.at(job, "/spec", format!("{} stays when it has finished", job.id));
     }
 }
 
 fn cron_deadline(view: &View<'_>, out: &mut Out<'_>) {
-    for job in view.of("CronJob").filter(|job| job.value.pointer("/spec/startingDeadlineSeconds").is_none()) {
+    for job in view.of("CronJob").filter(|job| job.at("/spec/startingDeadlineSeconds").is_none()) {
         out.at(job, "/spec", format!("{} has no starting deadline", job.id));
     }
 }

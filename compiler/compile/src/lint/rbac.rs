@@ -65,7 +65,7 @@ pub(super) const RULES: &[Rule] = &[
 
 fn cluster_admin(view: &View<'_>, out: &mut Out<'_>) {
     for binding in view.of("ClusterRoleBinding").chain(view.of("RoleBinding")) {
-        if binding.value.pointer("/roleRef/name").and_then(Value::as_str) == Some("cluster-admin") {
+        if binding.at("/roleRef/name").and_then(Value::as_str) == Some("cluster-admin") {
             out.at(binding, "/roleRef/name", format!("{} lets its subjects do everything", binding.id));
         }
     }

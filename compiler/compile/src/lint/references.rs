@@ -113,7 +113,7 @@ pub(super) const RULES: &[Rule] = &[
 
 fn dangling_service(view: &View<'_>, out: &mut Out<'_>) {
     for service in view.of("Service") {
-        let selector = service.value.pointer("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty());
+        let selector = service.at("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty());
         let Some(selector) = selector.filter(|_| view.selected(service).is_empty() && !view.has_unsound_pods(&service.id.namespace)) else { continue };
         let shown: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
         let message = format!("{} selects {}, but no pods of this set have these labels", service.id, shown.join(","));
@@ -132,12 +132,12 @@ fn dangling_service(view: &View<'_>, out: &mut Out<'_>) {
 /// Every backend of an Ingress: the pointer to its `service`.
 fn backends(ingress: &Manifest) -> Vec<String> {
     let mut found = Vec::new();
-    if ingress.value.pointer("/spec/defaultBackend/service").is_some() {
+    if ingress.at("/spec/defaultBackend/service").is_some() {
         found.push("/spec/defaultBackend/service".to_owned());
     }
     for (rule, _) in items(ingress, "/spec/rules") {
         let paths = items(ingress, &format!("{rule}/http/paths"));
-        found.extend(paths.into_iter().map(|(path, _)| format!("{path}/backend/service")).filter(|pointer| ingress.value.pointer(pointer).is_some()));
+        found.extend(paths.into_iter().map(|(path, _)| format!("{path}/backend/service")).filter(|pointer| ingress.at(pointer).is_some()));
     }
     found
 }
@@ -145,7 +145,7 @@ fn backends(ingress: &Manifest) -> Vec<String> {
 fn dangling_ingress(view: &View<'_>, out: &mut Out<'_>) {
     for ingress in view.of("Ingress") {
         for pointer in backends(ingress) {
-            let Some(backend) = ingress.value.pointer(&pointer) else { continue };
+            let Some(backend) = ingress.at(&pointer) else { continue };
             let name = text(backend, "name");
             let Some(service) = view.of("Service").find(|service| service.id.namespace == ingress.id.namespace && service.id.name == name) else {
                 if !view.exists("Service", &ingress.id.namespace, name) {
@@ -156,14 +156,14 @@ fn dangling_ingress(view: &View<'_>, out: &mut Out<'_>) {
                 }
                 continue;
             };
-            let ports = service.value.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
+            let ports = service.at("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
             let wanted = backend.get("port");
             let fits = |port: &Value| match (wanted.and_then(|port| port.get("number")), wanted.and_then(|port| port.get("name"))) {
                 (Some(number), _) => port.get("port") == Some(number),
                 (None, Some(name)) => port.get("name") == Some(name),
                 (None, None) => true,
             };
-            if service.value.pointer("/spec/type").and_then(Value::as_str) != Some("ExternalName") && !ports.iter().any(fits) {
+            if service.at("/spec/type").and_then(Value::as_str) != Some("ExternalName") && !ports.iter().any(fits) {
                 let message = format!("{} has no such port", service.id);
                 out.with(ingress, &format!("{pointer}/port"), message, |finding| finding.related(service.span("/spec/ports"), "its ports"));
             }
@@ -180,7 +180,7 @@ fn near<'a>(finding: Diagnostic, name: &str, names: impl Iterator<Item = &'a str
 
 fn dangling_autoscaler(view: &View<'_>, out: &mut Out<'_>) {
     for scaler in view.of("HorizontalPodAutoscaler") {
-        let Some(target) = scaler.value.pointer("/spec/scaleTargetRef") else { continue };
+        let Some(target) = scaler.at("/spec/scaleTargetRef") else { continue };
         let (kind, name) = (text(target, "kind"), text(target, "name"));
         if !view.exists(kind, &scaler.id.namespace, name) {
             let names = view.manifests.iter().filter(|other| other.kind.kind == kind).map(|other| other.id.name.as_str());
@@ -200,7 +200,7 @@ fn dangling_policy_of_disruption(view: &View<'_>, out: &mut Out<'_>) {
 
 fn selector_without_pods(view: &View<'_>, kind: &'static str, pointer: &str, out: &mut Out<'_>) {
     for policy in view.of(kind) {
-        let selector = policy.value.pointer(pointer);
+        let selector = policy.at(pointer);
         let plain = selector.is_some_and(|selector| selector.get("matchExpressions").is_none());
         let labels = selector.and_then(|selector| selector.get("matchLabels")).and_then(Value::as_object).filter(|labels| !labels.is_empty() && plain);
         let Some(labels) = labels else { continue };
@@ -256,13 +256,13 @@ fn missing_key(view: &View<'_>, out: &mut Out<'_>) {
 
 fn stateful_service(view: &View<'_>, out: &mut Out<'_>) {
     for set in view.of("StatefulSet") {
-        let name = set.value.pointer("/spec/serviceName").and_then(Value::as_str).unwrap_or_default();
+        let name = set.at("/spec/serviceName").and_then(Value::as_str).unwrap_or_default();
         if name.is_empty() {
             continue;
         }
         let service = view.of("Service").find(|service| service.id.namespace == set.id.namespace && service.id.name == name);
         match service {
-            Some(service) if service.value.pointer("/spec/clusterIP").and_then(Value::as_str) != Some("None") => {
+            Some(service) if service.at("/spec/clusterIP").and_then(Value::as_str) != Some("None") => {
                 let message = format!("{} has an address of its own: the pods of {} get no names", service.id, set.id);
                 out.with(set, "/spec/serviceName", message, |finding| finding.related(service.span("/spec"), "write `clusterIP: None` here"));
             }
