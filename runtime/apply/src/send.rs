@@ -21,6 +21,16 @@ pub(crate) struct Sent {
     pub left: Vec<Left>,
 }
 
+/// The object in the form in which it is applied. Servers keep who owns `stringData` apart from who owns `data`: a key that leaves the manifest would stay in the
+/// Secret.
+pub(crate) fn as_sent(id: &ObjectId, wanted: &Value) -> Value {
+    let mut config = wanted.clone();
+    if let Some(kind) = strake_kinds::by_kind(&id.api_version(), &id.kind) {
+        strake_kinds::default::fold_write_only(&mut config, kind);
+    }
+    config
+}
+
 impl Applier<'_> {
     /// Applies one object. Former owners give up what they own before it; a field that a person has changed is taken back; one that is a controller's business is
     /// left to it.
@@ -29,11 +39,7 @@ impl Applier<'_> {
     /// Fields that others own, when nobody has said whose they are. What the server refuses is in the result.
     pub(crate) async fn send(&self, change: &Change, live: Option<&Value>, wanted: &Value, dry_run: bool) -> Result<Sent, ApplyError> {
         let (id, resource) = (&change.id, resource(&change.id));
-        let mut config = wanted.clone();
-        // Servers keep who owns `stringData` apart from who owns `data`: a key that leaves the manifest would stay in the Secret.
-        if let Some(kind) = strake_kinds::by_kind(&id.api_version(), &id.kind) {
-            strake_kinds::default::fold_write_only(&mut config, kind);
-        }
+        let mut config = as_sent(id, wanted);
         let mut known = live.cloned();
         let mut left = match &known {
             Some(live) => {
@@ -43,16 +49,7 @@ impl Applier<'_> {
             None => Vec::new(),
         };
         if !dry_run && let Some(live) = &mut known {
-            self.end_switch(id, &resource, live).await.map_err(|source| refused(change, source))?;
-        }
-        if !dry_run && let Some(live) = &known {
-            // What a rollout has changed for a time is the manifest's again once there is none, also of one that was ended by whatever has ended it.
-            let ended = match id.kind.as_str() {
-                "Service" => live["metadata"]["annotations"][SWITCHED].is_null(),
-                _ => change.rollout.is_none(),
-            };
-            let former = |owner: &Owner| is_former(owner) || ended && crate::progressive::is_ours(owner);
-            self.take_over(id, &resource, live, &former).await.map_err(|source| refused(change, source))?;
+            self.end_former(change, &resource, live).await.map_err(|source| refused(change, source))?;
         }
         let params = WriteParams { dry_run, ..WriteParams::default() };
         let mut force = self.options.force_conflicts;
@@ -126,6 +123,17 @@ impl Applier<'_> {
         let list = self.client.list(&resource, namespace(id), &ListParams::all()).await.ok()?;
         let found = list.items.iter().find(|item| scales(item, id))?;
         Some(format!("horizontalpodautoscaler/{}", found["metadata"]["name"].as_str().unwrap_or_default()))
+    }
+
+    /// What former owners have is strake's from now on: other tools, and a rollout that has ended, by whatever has ended it.
+    async fn end_former(&self, change: &Change, resource: &Resource, live: &mut Value) -> Result<(), ClientError> {
+        self.end_switch(&change.id, resource, live).await?;
+        let ended = match change.id.kind.as_str() {
+            "Service" => live["metadata"]["annotations"][SWITCHED].is_null(),
+            _ => change.rollout.is_none(),
+        };
+        let former = |owner: &Owner| is_former(owner) || ended && crate::progressive::is_ours(owner);
+        self.take_over(&change.id, resource, live, &former).await
     }
 
     /// What a rollout has switched that is none any more is the manifest's again.
