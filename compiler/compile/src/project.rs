@@ -144,7 +144,7 @@ impl Project {
         }
         let contents: BTreeMap<String, Option<&strake_plan::Image>> =
             assigned.iter().map(|image| (image.clone(), built.get(image).and_then(|index| build.images.get(*index)))).collect();
-        diagnostics.extend(lint::run(&manifests, &contents, &said.hooks, &options.lints));
+        diagnostics.extend(lint::run(&manifests, (&contents, &build), &said.hooks, &options.lints));
         let Options { set, namespace, foreign, .. } = options;
         let set = strake_deploy::Options { set, namespace, foreign, ..said };
         let (deploy, told) = strake_deploy::plan(&sources, &manifests, &set, &|image| built.get(image).copied());

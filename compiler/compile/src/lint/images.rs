@@ -1,7 +1,7 @@
 //! What manifests and the images that are built here say of each other.
 
 use serde_json::Value;
-use strake_plan::Image;
+use strake_plan::{BuildPlan, Image, Op, StepIndex};
 
 use super::secrets::is_secret;
 use super::{Example, Level, Out, Place, Rule, View};
@@ -24,6 +24,15 @@ pub(super) const RULES: &[Rule] = &[
         bad: Example::Image("FROM scratch\nENV A=1\n", ""),
         good: Example::Image("FROM scratch\nENV A=1\n", "command: [/x]"),
         check: command,
+    },
+    Rule {
+        code: "command-not-in-image",
+        level: Level::Warning,
+        title: "a program that the image does not have",
+        text: "The image is built from nothing, and none of its COPYs can have brought the program that is to run: the container cannot start. In shell form (CMD a b) the program is /bin/sh, which such an image has not either. Where a base image or a RUN may have brought it, nothing is said.",
+        bad: Example::Image("FROM scratch\nCOPY app /app\nCMD [\"/ap\"]\n", ""),
+        good: Example::Image("FROM scratch\nCOPY app /app\nCMD [\"/app\"]\n", ""),
+        check: program,
     },
     Rule {
         code: "image-platform",
@@ -235,6 +244,44 @@ fn volume(view: &View<'_>, out: &mut Out<'_>) {
                 let message = format!("the image writes to {path}, which is read-only here");
                 related(place, out, "/securityContext/readOnlyRootFilesystem", message, image);
             }
+        }
+    }
+}
+
+/// Whether the file system of a step may have a file at this absolute path, as far as the steps alone say.
+fn may_hold(plan: &BuildPlan, mut step: StepIndex, path: &str) -> bool {
+    loop {
+        let Some(found) = plan.steps.get(step.0) else { return true };
+        step = match &found.op {
+            Op::Scratch => return false,
+            Op::Base { .. } | Op::Run(_) => return true,
+            Op::Mkdir(made) => made.parent,
+            Op::Copy(copy) => {
+                // A directory brings its files under the destination; an archive, or a path that is kept, any.
+                let dest = copy.dest.trim_end_matches('/');
+                let below = path.strip_prefix(dest).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                if below || copy.add.is_some() || copy.parents {
+                    return true;
+                }
+                copy.parent
+            }
+        };
+    }
+}
+
+fn program(view: &View<'_>, out: &mut Out<'_>) {
+    for (place, image) in built(view) {
+        let config = &image.config.config;
+        let given = |field: &str| place.get(&format!("/{field}/0")).and_then(Value::as_str).map(|word| (word.to_owned(), format!("/{field}/0")));
+        let own = |list: &Option<Vec<String>>| list.as_ref().and_then(|list| list.first()).map(|word| (word.clone(), "/image".to_owned()));
+        let Some((word, pointer)) = given("command").or_else(|| own(&config.entrypoint)).or_else(|| given("args")).or_else(|| own(&config.cmd)) else {
+            continue;
+        };
+        let mounts = super::items(place.manifest, &format!("{}/volumeMounts", place.pointer));
+        let mounted = mounts.iter().any(|(_, mount)| word.starts_with(super::text(mount, "mountPath")));
+        if word.starts_with('/') && !word.contains("$(") && !mounted && !may_hold(view.plan, image.step, &word) {
+            let message = format!("container `{}` is to run {word}, which its image does not have", place.name());
+            related(place, out, &pointer, message, image);
         }
     }
 }

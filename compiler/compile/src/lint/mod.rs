@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use strake_deploy::Manifest;
-use strake_plan::{Image, Phase};
+use strake_plan::{BuildPlan, Image, Phase};
 use strake_source::{Diagnostic, Severity, Spanned};
 
 /// The annotation that excepts an object from rules.
@@ -99,6 +99,8 @@ pub(crate) struct View<'a> {
     pub(crate) all: &'a [Manifest],
     /// Images that the plan builds, as the manifests write them; without their content when it could not be planned.
     pub(crate) built: &'a BTreeMap<String, Option<&'a Image>>,
+    /// How they are built.
+    pub(crate) plan: &'a BuildPlan,
     /// Hooks of the project's file.
     hooks: &'a [(Phase, Spanned<String>)],
     /// Objects with pods, by namespace and by each label of the pods: selectors are looked up, not searched for.
@@ -142,11 +144,11 @@ fn allowed(manifest: &Manifest, code: &str) -> bool {
 /// `hooks` are those of the project's file.
 pub(crate) fn run(
     manifests: &[Manifest],
-    built: &BTreeMap<String, Option<&Image>>,
+    (built, plan): (&BTreeMap<String, Option<&Image>>, &BuildPlan),
     hooks: &[(Phase, Spanned<String>)],
     levels: &BTreeMap<String, Level>,
 ) -> Vec<Diagnostic> {
-    let view = View::new(manifests, built, hooks);
+    let view = View::new(manifests, (built, plan), hooks);
     // Each rule looks at all objects, on any core; what they find stays in the order of rules.
     let each = |rule: &'static Rule| {
         let mut findings = Vec::new();
@@ -211,7 +213,7 @@ impl<'a> Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(manifests: &'a [Manifest], built: &'a BTreeMap<String, Option<&'a Image>>, hooks: &'a [(Phase, Spanned<String>)]) -> Self {
+    fn new(manifests: &'a [Manifest], (built, plan): (&'a BTreeMap<String, Option<&'a Image>>, &'a BuildPlan), hooks: &'a [(Phase, Spanned<String>)]) -> Self {
         let sound: Vec<&Manifest> = manifests.iter().filter(|manifest| manifest.sound).collect();
         let mut by_label: HashMap<(&str, &str, &str), Vec<usize>> = HashMap::new();
         for (index, manifest) in sound.iter().enumerate() {
@@ -223,7 +225,7 @@ impl<'a> View<'a> {
         let names = manifests.iter().map(|manifest| (manifest.kind.kind, manifest.id.namespace.as_str(), manifest.id.name.as_str())).collect();
         let place = |manifest: &'a Manifest| manifest.containers().into_iter().map(move |(pointer, container)| Place { manifest, pointer, container });
         let containers = sound.iter().copied().flat_map(place).collect();
-        View { manifests: sound, all: manifests, built, hooks, by_label, names, containers }
+        View { manifests: sound, all: manifests, built, plan, hooks, by_label, names, containers }
     }
 
     /// Whether an object runs to its end and is then done with.
