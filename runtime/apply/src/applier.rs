@@ -374,7 +374,7 @@ impl<'a> Applier<'a> {
             self.noted(|journal| journal.replacing.push(journal::key(id))).await?;
             self.remove(id, live).await?;
         }
-        let patch = Patch::Apply { object: wanted.clone(), manager: MANAGER.to_owned(), force: self.options.force_conflicts };
+        let patch = Patch::Apply { object: crate::send::as_sent(id, wanted), manager: MANAGER.to_owned(), force: self.options.force_conflicts };
         let made = self.client.patch(&resource, namespace(id), &id.name, &patch, None, &WriteParams::default()).await.map_err(refused)?;
         Ok(made)
     }

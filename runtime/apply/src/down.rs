@@ -200,7 +200,7 @@ fn counts(kind: &str, item: &Value, set_id: &str) -> bool {
     let made = match kind {
         "Event" | "Endpoints" | "EndpointSlice" | "Lease" => true,
         "ServiceAccount" => name == "default",
-        "ConfigMap" => name == "kube-root-ca.crt",
+        "ConfigMap" => matches!(name, "kube-root-ca.crt" | "openshift-service-ca.crt"),
         "Secret" => {
             let kind = item["type"].as_str().unwrap_or_default();
             kind == "kubernetes.io/service-account-token" || history::is_of(item, set_id) || inventory::is_parent_of(item, set_id)

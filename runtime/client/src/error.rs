@@ -8,7 +8,7 @@ pub use kube::core::Status;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The server refused: `reason`, `code`, `message` and `details.causes` are its own.
-    #[error("{}", .0.message)]
+    #[error("{}", said(.0))]
     Api(Box<Status>),
     /// The kubeconfig cannot be read.
     #[error("cannot read the kubeconfig {} (KUBECONFIG or --kubeconfig names another file)", path.display())]
@@ -99,6 +99,17 @@ pub enum ClientError {
 
 fn of(path: Option<&PathBuf>) -> String {
     path.map(|path| format!(" {}", path.display())).unwrap_or_default()
+}
+
+/// What the server said; of credentials that are not accepted it says one word only.
+fn said(status: &Status) -> String {
+    if status.code == 401 {
+        return format!(
+            "{}: the server does not accept the credentials of the kubeconfig; a token or certificate may have expired: log in again",
+            status.message
+        );
+    }
+    status.message.clone()
 }
 
 fn list(contexts: &[String]) -> String {

@@ -26,6 +26,9 @@ pub fn update(old: &Value, new: &Value, kind: &KindInfo) -> Vec<Invalid> {
         }
         ("", "ConfigMap") => frozen(old, new, &["data", "binaryData"], &root, &mut findings),
         ("", "Pod") => pod(old, new, &spec, &mut findings),
+        ("", "Node") if old.pointer("/spec/providerID").is_some() => {
+            Fixed { old, new, at: &spec.field("providerID"), pointer: "/spec/providerID" }.always(&mut findings);
+        }
         ("discovery.k8s.io", "EndpointSlice") => Fixed { old, new, at: &root.field("addressType"), pointer: "/addressType" }.always(&mut findings),
         _ => {}
     }
@@ -129,7 +132,14 @@ fn pod(old: &Value, new: &Value, at: &At<'_>, findings: &mut Findings) {
     let (Some(old_spec), Some(new_spec)) = (old.get("spec").and_then(Value::as_object), new.get("spec").and_then(Value::as_object)) else { return };
     let (mut before, mut after) = (old_spec.clone(), new_spec.clone());
     let grew = |name: &str| {
-        let list = |spec: &Map<String, Value>| spec.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        // How long something is tolerated may change.
+        let list = |spec: &Map<String, Value>| {
+            let mut list = spec.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            for item in list.iter_mut().filter_map(Value::as_object_mut) {
+                item.remove("tolerationSeconds");
+            }
+            list
+        };
         let (before, after) = (list(old_spec), list(new_spec));
         before.iter().all(|item| after.contains(item))
     };
@@ -139,8 +149,12 @@ fn pod(old: &Value, new: &Value, at: &At<'_>, findings: &mut Findings) {
     if old_spec.get("nodeName").and_then(Value::as_str).is_some_and(|name| !name.is_empty()) && old_spec.get("nodeName") != new_spec.get("nodeName") {
         findings.forbidden(&at.field("nodeName"), "a pod stays on its node");
     }
+    let deadline = |spec: &Map<String, Value>| spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
+    if let Some(before) = deadline(old_spec).filter(|before| deadline(new_spec).is_none_or(|after| after > *before)) {
+        findings.invalid(&at.field("activeDeadlineSeconds"), deadline(new_spec), format!("can only get shorter than {before}"));
+    }
     for spec in [&mut before, &mut after] {
-        for name in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "schedulingGates"] {
+        for name in ["activeDeadlineSeconds", "tolerations", "nodeName", "schedulingGates"] {
             spec.remove(name);
         }
         for list in ["containers", "initContainers"] {
@@ -152,9 +166,6 @@ fn pod(old: &Value, new: &Value, at: &At<'_>, findings: &mut Findings) {
     }
     let changed = before.keys().chain(after.keys()).find(|name| before.get(*name) != after.get(*name));
     if let Some(name) = changed {
-        findings.forbidden(
-            &at.field(name),
-            "of a pod's spec only images, activeDeadlineSeconds, added tolerations and terminationGracePeriodSeconds can be changed",
-        );
+        findings.forbidden(&at.field(name), "of a pod's spec only images, activeDeadlineSeconds and added tolerations can be changed");
     }
 }

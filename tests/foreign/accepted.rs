@@ -1,0 +1,62 @@
+//! Differences that are meant, each with its reason.
+
+/// Parts of a line, in their order, and why such a difference is no mistake.
+const ACCEPTED: &[(&[&str], &str)] = &[
+    (&["the real one does not answer"], "it crashed over the request"),
+    (&["creationTimestamp: real alone has null"], "Go writes a time of templates that is never there"),
+    (&["emplate.metadata: real alone has {\"creationTimestamp\":null}"], "Go writes a time of templates that is never there"),
+    (&[".status: real alone has {}"], "Go writes a status in which nothing is"),
+    (&[": strake [], real null"], "Go writes null for a list that is empty"),
+    (&[" Node/", ".status: real alone has"], "Go writes a status in which nothing is"),
+    (&[" Node/", ".spec: real alone has"], "a new node is tainted until it is ready"),
+    (&[" Node/", ".spec.taints: "], "a new node is tainted until it is ready"),
+    (&["Create Service/", "spec.ports[0].nodePort", "real accepts, strake 422"], "ports of nodes are not given out in a dry run"),
+    (&[" Event/", ": real alone has"], "Go writes times and words of an event that are not there"),
+    (&["a list of null", ".metadata.managedFields"], "Go tracks lists with nulls in another way"),
+    (&["with one twice", ".metadata.managedFields"], "of an item that is there twice the real one owns no field"),
+    (&[".name: real alone has \"\""], "Go writes a text that is not there as an empty one"),
+    (&[".value: real alone has \"\""], "Go writes a text that is not there as an empty one"),
+    (&["conditions: real alone has {}"], "Go writes an object in which nothing is"),
+    (&["preference: real alone has {}"], "Go writes an object in which nothing is"),
+    (&[" Lease/", ".spec: real alone has {}"], "Go writes an object in which nothing is"),
+    (&[": real alone has null"], "Go writes null for a list that is not there"),
+    (&["f:sources: real alone has {}"], "Go writes null for a list that is not there"),
+    (&["podFailurePolicy", ".metadata.managedFields"], "Go writes null for a list that is not there"),
+    (&["Service/peers", ".spec.ipFamil"], "strake's own cluster has addresses of one family"),
+    (&[" Node/", "podCIDR"], "strake's own node alone says which addresses its pods have"),
+    (&[" empty: strake accepts, real 422 Invalid {(\"spec.podReplacementPolicy"], "an empty text is read as none"),
+    (&[" empty: strake accepts, real 422 Invalid {(\"spec.internalTrafficPolicy"], "an empty text is read as none"),
+    (&["containerName empty: strake accepts, real 422"], "an empty text is read as none"),
+    (&["Apply Secret/"], "strake owns what stringData becomes, so that a key that is left out goes"),
+    (&["Other Secret/"], "strake owns what stringData becomes, so that a key that is left out goes"),
+    (&["Replace Secret/", "f:stringData: real alone"], "strake owns what stringData becomes, so that a key that is left out goes"),
+    (&["Replace Secret/", "f:data"], "strake owns what stringData becomes, so that a key that is left out goes"),
+    (&["Apply ", " too large: real accepts, strake 400"], "the real one cuts off bits of numbers that are too large"),
+    (&["Other ", " too large: real accepts, strake 400"], "the real one cuts off bits of numbers that are too large"),
+    (&["Apply ", " null: "], "a null in what is applied counts as absent"),
+    (&["Other ", " null: "], "a null in what is applied counts as absent"),
+    (&["Apply ", " a list of null: "], "a null in what is applied counts as absent"),
+    (&["Other ", " a list of null: "], "a null in what is applied counts as absent"),
+    (&["Deployment/", ".metadata.generation: strake 1, real 2"], "the real one counts annotations among what is wanted of a Deployment"),
+    (&["Replace ", " metadata.name "], "the name in the path counts"),
+    (&["spec.ports[0].nodePort", "real accepts, strake 422"], "ports of nodes are not given out in a dry run"),
+    (&[" ServiceAccount/", ".metadata.managedFields: strake alone has"], "the real one notes no owners when items have no name"),
+    (&[" Node/", ".spec.taints"], "a new node is tainted until it is ready"),
+    (&[" Node/", "f:taints"], "a new node is tainted until it is ready"),
+    (&[" Node/", ".metadata.annotations: real alone"], "a controller writes annotations of nodes"),
+    (&["Replace ", " left out: .metadata.managedFields"], "Go writes null for what is not there, and its writer owns that"),
+    (&["Replace ", " null: .metadata.managedFields"], "Go writes null for what is not there, and its writer owns that"),
+    (&["Service/peers spec", "real accepts, strake 422"], "a Service without ports is refused, also one whose whole spec is left out"),
+    (&["Apply ", " with one twice: strake accepts, real 500"], "an item twice in a set is refused by types alone in the real one"),
+    (&["Read Service/", "spec.ports[0].nodePort"], "ports of nodes are not given out in a dry run"),
+    (&["Replace Pod/", ".metadata.managedFields"], "a cluster's admission has added tolerations to the pod that is there"),
+    (&[" LimitRange/", "strake finds it invalid (metadata.name"], "the real one takes a LimitRange without a name in a dry run"),
+    (&["metadata.labels[pod-security.kubernetes.io/"], "strake's own cluster has no pod security admission"),
+    (&["spec.serviceAccountName", "403 Forbidden"], "strake's own cluster starts pods whose account is not there"),
+];
+
+/// Why the difference that `line` describes is meant, if it is.
+pub fn why(line: &str) -> Option<&'static str> {
+    let fits = |parts: &[&str]| parts.iter().try_fold(line, |rest, part| rest.split_once(part).map(|(_, rest)| rest)).is_some();
+    ACCEPTED.iter().find(|(parts, _)| fits(parts)).map(|(_, why)| *why)
+}
