@@ -87,8 +87,31 @@ impl Ignore {
         if path.is_empty() || path == "." {
             return None;
         }
-        let rule = self.rules.iter().rev().find(|rule| rule.matcher.covers(path))?;
+        if !self.rules.iter().any(|rule| rule.negated) {
+            return self.rules.iter().rev().find(|rule| rule.matcher.covers(path)).map(|rule| (rule.line, true));
+        }
+        let rule = &self.rules[self.deciding_rule(path)?];
         Some((rule.line, !rule.negated))
+    }
+
+    /// With `!` lines, as BuildKit does it: a line counts for what is below a directory only if it counted for the directory, and it is asked only where it would
+    /// change what the lines before it say. So `a/**` and then `!**/a` leaves the content of `a` out: `a` itself was not left out when the second line came.
+    fn deciding_rule(&self, path: &str) -> Option<usize> {
+        let mut counted = vec![false; self.rules.len()];
+        let mut deciding = None;
+        for part in ancestors(path) {
+            let mut excluded = false;
+            deciding = None;
+            for (number, rule) in self.rules.iter().enumerate() {
+                if !counted[number] && (rule.negated != excluded || !rule.matcher.matches(part)) {
+                    continue;
+                }
+                counted[number] = true;
+                excluded = !rule.negated;
+                deciding = Some(number);
+            }
+        }
+        deciding
     }
 
     /// Whether an excluded directory must still be walked because a `!` line could bring back something below it.
@@ -130,6 +153,16 @@ fn rule(line: &str, number: u32) -> Result<Option<Rule>, String> {
 }
 
 impl Matcher {
+    /// Whether it matches the path itself.
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Matcher::Exact(exact) => path == exact,
+            Matcher::Below(directory) => path.strip_prefix(directory.as_str()).is_some_and(|rest| rest.starts_with('/')),
+            Matcher::Suffix(suffix) => path.ends_with(suffix.as_str()) || suffix.strip_prefix('/') == Some(path),
+            Matcher::Pattern(pattern) => pattern.matches(path),
+        }
+    }
+
     /// Whether it matches the path or a directory that the path lies in.
     fn covers(&self, path: &str) -> bool {
         match self {
@@ -188,6 +221,10 @@ mod tests {
             ("a/**/b", &["a/b", "a/x/b", "a/x/y/b/c"], &["a/bc", "xa/b"]),
             ("*/temp*", &["a/temp", "a/temporary/x"], &["temp", "a/b/temp"]),
             ("a.c", &["a.c"], &["abc"]),
+            ("a/**\n!**/a", &["a/e", "a/g/h"], &["a", "b"]),
+            ("*\n!a/b\na", &["a", "a/c"], &["a/b", "a/b/c"]),
+            ("a\n!**/a\na/b", &["a/b", "a/b/c"], &["a", "a/c", "a/c/d"]),
+            ("**/e\n!d\n!**/x", &["e", "d/e", "d/e/y"], &["d", "d/y", "e/x", "d/e/x/z"]),
             ("a?", &["ab"], &["a", "a/b"]),
             ("[a-c]x", &["ax", "cx/y"], &["dx"]),
             ("\\!x", &["!x"], &["x"]),
