@@ -39,7 +39,8 @@ impl Digest {
 
     /// The 64 hexadecimal characters, without `sha256:`.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
     }
 
     /// The first 12 hexadecimal characters, as lists show it.

@@ -17,7 +17,7 @@ use crate::cache::{Broken, ImportedCache, Imports, InlineCache, KeyLock, StepRec
 use crate::progress::{Progress, ProgressEvent};
 use crate::run::{AgentSocket, ID_PREFIX, RunFailure, Shell, empty_mounts, process_mark};
 use crate::session::{Dirs, Session};
-use crate::step::{Made, digest_content, execute, probe};
+use crate::step::{Made, Part, digest_content, execute, probe};
 use crate::{BuildError, BuiltImage, CancelFlag, SecretValue, StepError};
 
 /// Steps at a time on a small machine.
@@ -220,7 +220,9 @@ impl<'env> Drive<'env> {
                     Command::Probe { step, by_content } => answers.push(self.probe(step, by_content)),
                     Command::Stop { subject } => self.flags.get(&subject).into_iter().for_each(CancelFlag::cancel),
                     Command::Key { step, stages } => self.work(scope, Subject::Step(step), move |session, _| {
-                        digest_content(session, step, stages).map(|()| Event::ContentKeyed { step }).map_err(RunFailure::from)
+                        digest_content(session, step, if stages { Part::Stages } else { Part::Contexts })
+                            .map(|()| Event::ContentKeyed { step })
+                            .map_err(RunFailure::from)
                     }),
                     Command::Execute { step } => self.work(scope, Subject::Step(step), move |session, cancel| execute_and_tell(session, step, cancel)),
                     Command::Assemble { image } => self.assemble(scope, image),

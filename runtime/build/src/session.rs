@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use strake_container::Executor;
 use strake_dockerfile::Ignore;
@@ -13,7 +13,7 @@ use strake_plan::{BuildPlan, ContextKind, CopySource, StepIndex};
 use strake_solve::Chain;
 use strake_store::{Draft, KinLine, Store};
 
-use crate::cache::{Imports, StatCache};
+use crate::cache::{Imports, Listings, StatCache};
 use crate::copy::{Selection, Source, SourceOrigin};
 use crate::progress::{Progress, ProgressEvent};
 use crate::tree::{Below, Root};
@@ -56,7 +56,17 @@ impl Dirs {
 /// A build context, opened once.
 pub(crate) struct OpenContext {
     pub source: Arc<Source>,
-    pub stats: StatCache,
+    pub listings: Listings,
+    /// Where its files' records are, and its own place; loaded when a listing is not known.
+    stats_at: (PathBuf, PathBuf),
+    stats: OnceLock<StatCache>,
+}
+
+impl OpenContext {
+    /// The records of its files.
+    pub(crate) fn stats(&self) -> &StatCache {
+        self.stats.get_or_init(|| StatCache::load(&self.stats_at.0, &self.stats_at.1))
+    }
 }
 
 /// What a step's sources were when they were digested.
@@ -64,6 +74,8 @@ pub(crate) struct OpenContext {
 pub(crate) struct Prepared {
     /// Digest of all that it reads from contexts.
     pub contexts: Option<Digest>,
+    /// Some of that is known by its listing only: nothing was selected, and no file looked at.
+    pub by_listing: bool,
     /// Digest of all that it reads from other steps' files.
     pub stages: Option<Digest>,
     /// What a copy of one directory is remembered by.
@@ -206,7 +218,8 @@ impl<'a> Session<'a> {
         let (root, absolute) = opened.map_err(|source| StepError::OpenContext { path: path.clone(), source })?;
         let ignore = Ignore::from_patterns(&context.ignore).map_err(|reason| StepError::Ignore { path: path.clone(), reason })?;
         let source = Arc::new(Source { root, ignore, origin: SourceOrigin::Context });
-        let open = Arc::new(OpenContext { source, stats: StatCache::load(&self.dirs.stats, &absolute) });
+        let listings = Listings::load(&self.dirs.stats, &absolute);
+        let open = Arc::new(OpenContext { source, listings, stats_at: (self.dirs.stats.clone(), absolute), stats: OnceLock::new() });
         contexts.insert(name.to_owned(), Arc::clone(&open));
         Ok(open)
     }
@@ -214,7 +227,8 @@ impl<'a> Session<'a> {
     /// Writes down what was learned about contexts' files. Losing it costs time only.
     pub(crate) fn save_stats(&self) {
         for context in lock(&self.contexts).values() {
-            if let Err(error) = context.stats.save() {
+            let stats = context.stats.get().map_or(Ok(()), StatCache::save);
+            if let Err(error) = stats.and_then(|()| context.listings.save()) {
                 tracing::warn!(%error, "what is known of the build context could not be written down");
             }
         }

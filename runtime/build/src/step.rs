@@ -9,7 +9,7 @@ use strake_plan::{Copy, CopySource, Mkdir, MountKind, Op, StepIndex};
 use strake_solve::Chain;
 use strake_store::{CommitOptions, Layer, StoreError};
 
-use crate::cache::{Decided, KeyLock, Reads, content, key};
+use crate::cache::{Decided, KeyLock, Reads, content, key, listing};
 use crate::copy::vary::{self, Variation};
 use crate::copy::{Destination, ModeChange, Owner, OwnerError, Placing, Selection, Source, SourceOrigin, direct, find, is_archive, unpack};
 use crate::progress::ProgressEvent;
@@ -100,10 +100,22 @@ fn mode_of(copy: &Copy) -> Result<Option<ModeChange>, StepError> {
     parsed.map(Option::flatten).map_err(|reason| StepError::Mode { reason })
 }
 
-/// Selects and digests what the step reads: from contexts, or from other steps.
-pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bool) -> Result<(), StepError> {
+/// What is digested of a step's sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What it reads from contexts; files of which no metadata has changed since they were digested together are not looked at.
+    Contexts,
+    /// The same with every file looked at, for a step that is to be executed.
+    ContextsInFull,
+    /// What it reads from other steps.
+    Stages,
+}
+
+/// Selects and digests what the step reads.
+pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, part: Part) -> Result<(), StepError> {
+    let stages = part == Part::Stages;
     let mut hasher = Hasher::default();
-    let mut context_bytes = 0;
+    let (mut context_bytes, mut by_listing) = (0, false);
     for read in reads(&session.plan.step(index).op)? {
         let context = match read.from {
             CopySource::Context { name } if !stages => Some(session.context(name)?),
@@ -117,8 +129,22 @@ pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bo
             session.prepare(index, |prepared| prepared.context_bytes = context_bytes);
         }
         let decided = Decided { owner: read.owner, mode: read.mode.as_ref(), shown: read.shown };
-        let digested = content(&source, &selections, context.as_ref().map(|context| &context.stats), decided)?;
+        let listed = context.as_ref().map(|context| (context, listing(&selections, decided)));
+        if let Some((context, listing)) = &listed
+            && part == Part::Contexts
+            && let Some(digest) = context.listings.get(listing)
+        {
+            hasher.field(digest.as_bytes());
+            by_listing = true;
+            continue;
+        }
+        let digested = content(&source, &selections, context.as_ref().map(|context| context.stats()), decided)?;
         hasher.field(digested.digest.as_bytes());
+        if let Some((context, listing)) = listed
+            && context.stats().are_settled(selections.iter().flat_map(|selection| [&selection.top].into_iter().chain(&selection.below)))
+        {
+            context.listings.put(listing, digested.digest);
+        }
         // The files of other steps never change: selecting them again is as good as keeping them.
         if context.is_some() {
             let (selections, lines) = (Arc::new(selections), digested.lines.map(Arc::new));
@@ -129,7 +155,7 @@ pub(crate) fn digest_content(session: &Session<'_>, index: StepIndex, stages: bo
         }
     }
     let digest = Some(hasher.finish());
-    session.prepare(index, |prepared| if stages { prepared.stages = digest } else { prepared.contexts = digest });
+    session.prepare(index, |prepared| if stages { prepared.stages = digest } else { (prepared.contexts, prepared.by_listing) = (digest, by_listing) });
     Ok(())
 }
 
@@ -152,7 +178,7 @@ pub(crate) fn complete_keys(session: &Session<'_>, index: StepIndex) {
     if from_stages
         && session.prepared(index).stages.is_none()
         && op.inputs().iter().all(here)
-        && let Err(error) = digest_content(session, index, true)
+        && let Err(error) = digest_content(session, index, Part::Stages)
     {
         tracing::debug!(%error, "a key by content could not be made");
     }
@@ -204,6 +230,9 @@ pub(crate) fn execute(session: &Session<'_>, index: StepIndex, cancel: &CancelFl
         session.tell(ProgressEvent::Started { index, step });
         return Ok(Made::Executed(unpack_base(session, reference, manifest, diff_ids)?));
     }
+    if session.prepared(index).by_listing {
+        digest_content(session, index, Part::ContextsInFull)?;
+    }
     let mut attempt = 1;
     loop {
         let (by_result, by_content) = keys(session, index);
@@ -228,7 +257,7 @@ pub(crate) fn execute(session: &Session<'_>, index: StepIndex, cancel: &CancelFl
                 drop(lock);
                 attempt += 1;
                 session.tell(ProgressEvent::Warning { index, step, text: "the build context changed while it was copied: copying again" });
-                digest_content(session, index, false)?;
+                digest_content(session, index, Part::ContextsInFull)?;
             }
             Err(failure) => return Err(failure),
         }
@@ -255,7 +284,7 @@ fn copy(session: &Session<'_>, index: StepIndex, copy: &Copy, cancel: &CancelFla
     let in_full = variation.is_none();
     let (draft, on, parts) = match variation {
         Some(Variation { draft, of, selections }) => {
-            let part = Part { source: source_of(session, &copy.from)?, selections: Arc::new(selections), sources: &copy.sources, unpack: false, tree: false };
+            let part = Taken { source: source_of(session, &copy.from)?, selections: Arc::new(selections), sources: &copy.sources, unpack: false, tree: false };
             (draft, Some(of), vec![part])
         }
         None => (session.begin(parent)?, parent, parts_of(session, index, copy)?),
@@ -287,7 +316,7 @@ fn copy(session: &Session<'_>, index: StepIndex, copy: &Copy, cancel: &CancelFla
 }
 
 /// Files of one place that a COPY or ADD takes.
-struct Part<'a> {
+struct Taken<'a> {
     source: Arc<Source>,
     selections: Arc<Vec<Selection>>,
     /// As they were written.
@@ -298,7 +327,7 @@ struct Part<'a> {
     tree: bool,
 }
 
-fn parts_of<'a>(session: &Session<'_>, index: StepIndex, copy: &'a Copy) -> Result<Vec<Part<'a>>, StepError> {
+fn parts_of<'a>(session: &Session<'_>, index: StepIndex, copy: &'a Copy) -> Result<Vec<Taken<'a>>, StepError> {
     let (unpack, tree) = copy.add.as_ref().map_or((false, false), |add| (add.unpack, add.tree));
     let first = (copy.from != CopySource::Inline).then_some((&copy.from, copy.sources.as_slice(), unpack, tree));
     let further = copy.also.iter().map(|further| (&further.from, further.sources.as_slice(), further.unpack, further.tree));
@@ -308,12 +337,12 @@ fn parts_of<'a>(session: &Session<'_>, index: StepIndex, copy: &'a Copy) -> Resu
             SourceOrigin::Context => session.selected(index, from, sources)?,
             SourceOrigin::Stage => Arc::new(source.select(sources, &copy.exclude, copy.parents).map_err(|source| StepError::Select { source })?),
         };
-        Ok(Part { source, selections, sources, unpack, tree })
+        Ok(Taken { source, selections, sources, unpack, tree })
     };
     first.into_iter().chain(further).map(part).collect()
 }
 
-fn place_all(part: &Part<'_>, copy: &Copy, placing: &Placing, root: &Root) -> Result<(), StepError> {
+fn place_all(part: &Taken<'_>, copy: &Copy, placing: &Placing, root: &Root) -> Result<(), StepError> {
     for selection in part.selections.iter() {
         if part.unpack && is_archive(&part.source, selection)? {
             // --chmod is for what is copied: neither what is unpacked nor the way there.

@@ -19,8 +19,6 @@ mod terminal;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::{Paint, note};
@@ -31,7 +29,7 @@ fn main() -> ExitCode {
     if let Some(code) = strake_container::intercept(&words) {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    let mut cli = Cli::parse_from(words);
+    let mut cli = Cli::read(words);
     if matches!(&cli.command, Command::Build(args) if args.debug) || matches!(&cli.command, Command::Bake(args) if args.debug) {
         cli.verbose = cli.verbose.max(2);
     }

@@ -11,6 +11,9 @@ use crate::StepError;
 use crate::copy::{ModeChange, Selection, Source, SourceOrigin, attributes, vary};
 use crate::tree::{Entry, Kind};
 
+/// The form of the digest: another one is another content.
+pub(crate) const FORM: &[u8] = b"strake content 1";
+
 /// What of the metadata is decided by the step itself and so is no part of the content.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Decided<'a> {
@@ -33,7 +36,7 @@ pub(crate) struct Digested {
 pub(crate) fn content(source: &Source, selections: &[Selection], stats: Option<&StatCache>, decided: Decided<'_>) -> Result<Digested, StepError> {
     let mut hasher = Hasher::default();
     let mut lines = None;
-    hasher.field(b"strake content 1");
+    hasher.field(FORM);
     for selection in selections {
         // A directory's own name and metadata never get into what is copied; a file's do.
         let top = (!selection.top.is_dir()).then_some(&selection.top);

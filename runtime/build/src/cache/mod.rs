@@ -5,6 +5,7 @@ mod document;
 mod export;
 mod imports;
 mod key;
+mod listing;
 mod lock;
 mod stat;
 
@@ -14,5 +15,6 @@ pub use export::{CacheExport, ExportError, InlineCache, PackedCache, Share, Step
 pub(crate) use export::{image_records, step_records};
 pub(crate) use imports::{Broken, Imports, Use, told};
 pub(crate) use key::{Reads, key};
+pub(crate) use listing::{Listings, listing};
 pub(crate) use lock::KeyLock;
 pub(crate) use stat::{Content, StatCache};

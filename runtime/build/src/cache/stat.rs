@@ -95,6 +95,13 @@ impl StatCache {
         Ok(found)
     }
 
+    /// Whether the digests of all these files can be trusted as long as nothing of their metadata changes.
+    pub(crate) fn are_settled<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> bool {
+        let records = self.lock();
+        let mut files = entries.filter(|entry| entry.kind == Kind::File);
+        files.all(|entry| records.get(&entry.identity).is_some_and(|record| record.holds_for(entry)))
+    }
+
     /// Writes the records down when some are new.
     pub(crate) fn save(&self) -> io::Result<()> {
         if !self.changed.swap(false, Ordering::Relaxed) {

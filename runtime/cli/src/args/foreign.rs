@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_buildx_is_known() {
-        let cli = Cli::command();
+        let cli = <Cli>::command();
         let build = cli.find_subcommand("build").expect("a command");
         for flag in BUILDX {
             let found = build.get_arguments().find(|arg| arg.get_long() == Some(*flag)).unwrap_or_else(|| panic!("--{flag} is unknown"));

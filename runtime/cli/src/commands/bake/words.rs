@@ -19,7 +19,7 @@ struct Words<'t> {
 
 /// The arguments of `strake build` that build a target.
 pub fn build(target: &Target, bake: &Bake, lock_dir: &Path) -> Result<Build, Failure> {
-    let cli = Cli::command();
+    let cli = <Cli>::command();
     let command = cli.find_subcommand("build").cloned().unwrap_or_default();
     let known = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect();
     let mut words = Words { target, words: vec!["build".to_owned()], known };
