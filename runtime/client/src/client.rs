@@ -171,8 +171,6 @@ pub(crate) async fn collect(path: String, body: Body) -> Result<Bytes, ClientErr
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

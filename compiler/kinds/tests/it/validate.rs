@@ -92,6 +92,12 @@ fn pod_rows() -> Vec<Row> {
         ("/spec/volumes", json!([{ "name": "a", "secret": {} }]), "spec.volumes[0].secret.secretName: Required value"),
         ("/spec/tolerations", json!([{ "operator": "Equal" }]), "spec.tolerations[0].operator: Invalid value"),
         ("/spec/nodeSelector", json!({ "disk": "fast!" }), "spec.nodeSelector[disk]: Invalid value"),
+    ]
+}
+
+/// Where a pod may run, as whom, and what it is told.
+fn placed_rows() -> Vec<Row> {
+    vec![
         ("/spec/tolerations", json!([{ "key": "a", "value": "b!" }]), "spec.tolerations[0].operator: Invalid value"),
         ("/spec/hostAliases", json!([{ "ip": "host" }]), "spec.hostAliases[0].ip: Invalid value"),
         ("/spec/dnsConfig", json!({ "nameservers": ["dns"] }), "spec.dnsConfig.nameservers[0]: Invalid value"),
@@ -142,7 +148,7 @@ fn pod_rows() -> Vec<Row> {
 
 #[test]
 fn pods() {
-    for (pointer, value, expected) in pod_rows() {
+    for (pointer, value, expected) in pod_rows().into_iter().chain(placed_rows()) {
         let mut pod = pod();
         set(&mut pod, pointer, &value);
         let found = findings("v1", "Pod", &pod);
