@@ -44,7 +44,7 @@ impl Site {
     }
 
     /// From the other machine, so to say.
-    fn from_afar(&self, args: &[&str]) -> strake_tests::Ran {
+    fn elsewhere(&self, args: &[&str]) -> strake_tests::Ran {
         self.world.strake(&[&["--root", &self.builder], args, &["--kubeconfig", &self.kubeconfig]].concat())
     }
 
@@ -70,7 +70,7 @@ fn another_cluster_pulls_what_an_apply_has_pushed_by_the_digest_that_the_plan_ha
     let registry = site.registry();
     // No registry: said with what, where and what to do, before anything is built or sent.
     for command in ["apply", "plan", "diff"] {
-        let refused = site.from_afar(&[command, "app"]).fails(1, "no registry is named");
+        let refused = site.elsewhere(&[command, "app"]).fails(1, "no registry is named");
         for part in ["deployment/web", "runs web:latest", "app/web/Dockerfile:1", "app/web.yaml:1", "--push-to HOST", "`registry: HOST[/PATH]` in strake.yaml"]
         {
             assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
@@ -79,18 +79,18 @@ fn another_cluster_pulls_what_an_apply_has_pushed_by_the_digest_that_the_plan_ha
     assert!(!std::path::Path::new(&site.builder).join("cache/steps").exists(), "nothing was built");
     let there = site.world.kubectl(&["get", "deployments,secrets,leases", "-n", "default", "-o", "name"]).ok().stdout;
     assert_eq!(there, "", "nothing was changed");
-    site.from_afar(&["apply", "app", "--push-to", "https://localhost:5000"]).fails(2, "without a scheme");
+    site.elsewhere(&["apply", "app", "--push-to", "https://localhost:5000"]).fails(2, "without a scheme");
     site.world.strake(&["apply", "app", "--push-to", "localhost:5000"]).fails(2, "strake's own cluster runs images from this machine's store");
 
     // The plan knows the digest, and the registry does not have it yet.
     let to = ["--push-to", "localhost:5000/team"];
-    let planned = site.from_afar(&[&["plan", "app", "-o", "json", "--out", "plan.json"], &to[..]].concat()).fails(2, "");
+    let planned = site.elsewhere(&[&["plan", "app", "-o", "json", "--out", "plan.json"], &to[..]].concat()).fails(2, "");
     let planned: Value = serde_json::from_str(&planned.stdout).expect("JSON");
     let planned = image_of(&planned["deploy"]["changes"][0]["object"]);
     assert!(planned.starts_with("localhost:5000/team/web:latest@sha256:"), "{planned}");
     assert!(!site.pulls(&planned), "nothing was pushed for a plan");
     // What was reviewed is applied: the plan that was kept knows the registry.
-    let applied = site.from_afar(&["apply", "plan.json"]).ok();
+    let applied = site.elsewhere(&["apply", "plan.json"]).ok();
     assert!(applied.stderr.contains("localhost:5000/team/web"), "{}", applied.stderr);
     assert_eq!(site.image(), planned);
     assert!(site.pulls(&planned) && site.pulls("localhost:5000/team/web:latest"));
@@ -98,18 +98,18 @@ fn another_cluster_pulls_what_an_apply_has_pushed_by_the_digest_that_the_plan_ha
 
     // The project can say where.
     site.world.write("app/strake.yaml", "registry: localhost:5000/team\n");
-    assert!(site.from_afar(&["apply", "app"]).ok().stdout.contains("nothing to change"));
-    assert!(site.from_afar(&["plan", "app"]).ok().stdout.contains("1 object"));
+    assert!(site.elsewhere(&["apply", "app"]).ok().stdout.contains("nothing to change"));
+    assert!(site.elsewhere(&["plan", "app"]).ok().stdout.contains("1 object"));
 
     // A registry that does not take it keeps the cluster as it was.
     drop(registry);
     site.world.write("app/web/page", "two");
     let before = site.image();
-    let refused = site.from_afar(&["apply", "app"]);
+    let refused = site.elsewhere(&["apply", "app"]);
     assert_eq!((refused.code, site.image()), (1, before), "{}", refused.all());
     assert!(refused.stderr.contains("localhost:5000"), "{}", refused.stderr);
     let registry = site.registry();
-    site.from_afar(&["up", "app"]).ok();
+    site.elsewhere(&["up", "app"]).ok();
     assert!(site.image().starts_with("localhost:5000/team/web:latest@sha256:") && site.image() != planned);
     drop(registry);
     site.world.stop();
