@@ -420,6 +420,7 @@ pub struct Diff {
 #[derive(Args, Debug)]
 #[command(
     after_help = "What needs others goes before what it needs; history and inventory go last. What holds data or objects of others stays, and is named, unless --all is given.
+Hooks of a deletion run as the deployed revision has them; what they have made stays unless their delete policies say otherwise.
 
 Examples:
   strake down deploy/
