@@ -1,8 +1,11 @@
 //! What a peer is known to do otherwise than BuildKit, whom strake follows: such differences are counted, and not made smaller and shown each time again. The
 //! reasons stand in the README.
 
-/// A known difference of buildah: its name, and whether a line is one.
-const BUILDAH: [(&str, fn(&str) -> bool); 10] = [
+/// A known difference: its name, and whether a line is one.
+type Known = (&'static str, fn(&str) -> bool);
+
+/// Those of buildah.
+const BUILDAH: [Known; 10] = [
     ("EXPOSE of a range is one port", |line| line.starts_with("config.ExposedPorts: ") && has_range(others(line))),
     ("WORKDIR loses its final slash", |line| line.starts_with("config.WorkingDir: ") && ours(line).replace("/\"", "\"") == others(line)),
     ("FROM scratch gets no PATH", |line| line.starts_with("config.Env: strake [\"PATH=") && others(line) == "null"),
@@ -18,8 +21,7 @@ const BUILDAH: [(&str, fn(&str) -> bool); 10] = [
 ];
 
 /// The same of BuildKit in dockerd, whose own store of images is not BuildKit's.
-const DOCKERD: [(&str, fn(&str) -> bool); 1] =
-    [("attributes of users are not in the layers that dockerd writes", |line| without(ours(line), "user.note") == Some(others(line)))];
+const DOCKERD: [Known; 1] = [("attributes of users are not in the layers that dockerd writes", |line| without(ours(line), "user.note") == Some(others(line)))];
 
 /// The name of a difference that is known of a peer.
 pub fn known(peer: &str, line: &str) -> Option<&'static str> {

@@ -433,6 +433,23 @@ impl BuildPlan {
     }
 }
 
+impl MountKind {
+    /// What a cache mount is kept under: its id, with the mode and the owner that its directory is to have where they are not the usual ones. Steps of different
+    /// users that give one id have a directory each, as with BuildKit: one could not write to the other's.
+    pub fn cache_key(&self) -> Option<String> {
+        match self {
+            MountKind::Cache { id, mode: 0o755, uid: 0, gid: 0, .. } => Some(id.clone()),
+            MountKind::Cache { id, mode, uid, gid, .. } => Some(format!("{id} (mode {mode:o}, owner {uid}:{gid})")),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a cache mount that is kept under `key` has this id, whatever its mode and owner.
+pub fn is_cache_of(key: &str, id: &str) -> bool {
+    key.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with(" (mode "))
+}
+
 /// Takes out of a RUN's definition what decides nothing about the result: where a cache mount is kept and how it is shared, and what processes may use.
 pub fn forget_cache_names(definition: &mut serde_json::Value) {
     if let Some(map) = definition.as_object_mut() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{
     Add, BuildPlan, Chown, Context, ContextKind, Copy, CopySource, Further, Image, ImageHistory, InlineFile, Mkdir, Mount, MountKind, Network, Op, Origin,
-    Resources, Run, Step, StepId, StepIndex, Ulimit, forget_cache_names,
+    Resources, Run, Step, StepId, StepIndex, Ulimit, forget_cache_names, is_cache_of,
 };
 pub use deploy::{Change, ChangeId, DeployPlan, Edge, External, Hook, HookRun, ImageEdge, ObjectId, Occasion, OccasionalHook, Phase, Wanted};
 pub use rollout::{Check, Rollout, RolloutStep, Strategy};

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strake_oci::{Descriptor, Digest, ImageConfig, ImageManifest, MediaType};
+use strake_plan::is_cache_of;
 use strake_store::{Compression, Store, digest_of};
 
 /// The media type of a cache's configuration.
@@ -126,7 +127,7 @@ impl MountChoice {
         match self {
             MountChoice::None => false,
             MountChoice::All => true,
-            MountChoice::These(ids) => ids.iter().any(|one| one == id),
+            MountChoice::These(ids) => ids.iter().any(|one| is_cache_of(id, one)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use strake_oci::{Descriptor, Digest, MediaType};
-use strake_plan::{BuildPlan, MountKind, Op, StepIndex};
+use strake_plan::{BuildPlan, Op, StepIndex};
 use strake_store::{Packed, Packing, Store, StoreError, descriptor, digest_of};
 
 use super::document::{BlobSource, CACHE_CONFIG_TYPE, CacheMount, CacheRecord, ImportedCache, MountChoice, inline, written};
@@ -134,7 +134,7 @@ fn record(session: &Session<'_>, step: StepIndex, chain: Digest, in_image: bool)
     let found = session.imports.found(&chain);
     let elsewhere = found.as_ref().filter(|_| !session.store.has_chain(&chain)).map(|found| (found.layer.diff_id, found.layer.blob.clone(), found.cache));
     let mounts = match &session.plan.step(step).op {
-        Op::Run(run) => run.mounts.iter().filter_map(|mount| if let MountKind::Cache { id, .. } = &mount.kind { Some(id.clone()) } else { None }).collect(),
+        Op::Run(run) => run.mounts.iter().filter_map(|mount| mount.kind.cache_key()).collect(),
         _ => Vec::new(),
     };
     StepRecord { step, keys: all_keys(session, step), chain, in_image, mounts, elsewhere }

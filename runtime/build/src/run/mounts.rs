@@ -134,7 +134,7 @@ impl Mounts {
     /// Takes the locks of all caches that are for one step at a time: always in the same order, so that no two steps wait for each other, and each once.
     fn lock_caches(&mut self, session: &Session<'_>, run: &Run, cancel: &CancelFlag) -> Result<(), StepError> {
         let locked = run.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Cache { id, sharing, .. } if sharing == "locked" => Some(cache_name(id)),
+            MountKind::Cache { sharing, .. } if sharing == "locked" => mount.kind.cache_key().map(|key| cache_name(&key)),
             _ => None,
         });
         for name in locked.collect::<BTreeSet<_>>() {
@@ -145,9 +145,10 @@ impl Mounts {
 
     /// The directory of a cache mount, made when missing and held as `sharing` says.
     fn cache(&mut self, session: &Session<'_>, mount: &Mount, cancel: &CancelFlag) -> Result<PathBuf, StepError> {
-        let MountKind::Cache { id, sharing, mode, uid, gid, from, source } = &mount.kind else {
+        let (MountKind::Cache { sharing, mode, uid, gid, from, source, .. }, Some(id)) = (&mount.kind, mount.kind.cache_key()) else {
             return Err(StepError::Unsupported { what: "this kind of mount".to_owned() });
         };
+        let id = id.as_str();
         let name = match sharing.as_str() {
             "private" => self.own(session, &cache_name(id))?,
             "shared" | "locked" | "" => cache_name(id),
@@ -247,10 +248,10 @@ pub(crate) fn empty_mounts(plan: &BuildPlan, dirs: &Dirs, store: &Store, cancel:
     let mut ids = BTreeSet::new();
     for step in plan.steps.iter().filter(|step| step.origin.no_cache) {
         let Op::Run(run) = &step.op else { continue };
-        ids.extend(run.mounts.iter().filter_map(|mount| if let MountKind::Cache { id, .. } = &mount.kind { Some(id) } else { None }));
+        ids.extend(run.mounts.iter().filter_map(|mount| mount.kind.cache_key()));
     }
     for id in ids {
-        let name = cache_name(id);
+        let name = cache_name(&id);
         for number in 0_u32.. {
             let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
             let dir = dirs.mounts.join(&name);

@@ -183,6 +183,11 @@ fn cache_and_tmpfs_mounts() {
     assert_eq!(once("stat -c '%a %u %g' /cache; echo 1 > /cache/kept", cache("c", "locked")), "711 3 4\n");
     assert_eq!(once("cat /cache/kept", cache("c", "shared")), "1\n");
     assert_eq!(once("ls /cache", cache("other", "private")), "");
+    let mut owned = cache("c", "shared");
+    if let MountKind::Cache { uid, .. } = &mut owned.kind {
+        *uid = 9;
+    }
+    assert_eq!(once("stat -c '%a %u %g' /cache; ls /cache", owned), "711 9 4\n", "who is to own it has a directory of his own, as with BuildKit");
     let tmpfs = Mount { target: "/cache".to_owned(), kind: MountKind::Tmpfs { size_bytes: 1 << 20 }, read_only: false };
     let (layer, output) = after(&world, "echo x > /cache/gone; stat -f -c %b /cache; stat -c %a /cache", |run| run.mounts.push(tmpfs));
     assert!(output.ends_with("\n1777\n"), "{output}");

@@ -320,6 +320,6 @@ fn no_cache_empties_the_cache_mounts_of_its_steps() {
     plan.plan.steps.iter_mut().for_each(|step| step.origin.no_cache = step.origin.text.starts_with("RUN"));
     assert_eq!(seen(&plan), "", "it begins empty");
     let ids: Vec<_> = fs::read_dir(world.store.root().join("cache/mount-ids")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(ids.iter().map(|path: &std::path::PathBuf| fs::read_to_string(path).unwrap()).collect::<Vec<_>>(), ["it"]);
+    assert_eq!(ids.iter().map(|path: &std::path::PathBuf| fs::read_to_string(path).unwrap()).collect::<Vec<_>>(), ["it (mode 750, owner 3:4)"]);
     assert!(Path::new(&world.store.root().join("cache/mounts")).read_dir().unwrap().count() == 1);
 }
