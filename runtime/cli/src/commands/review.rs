@@ -83,7 +83,8 @@ fn input_digest(plan: &Plan) -> String {
         text["build"][part].as_array_mut().into_iter().flatten().for_each(placeless);
     }
     text["build"]["contexts"] = Value::Null;
-    let digest = Sha256::digest(text.to_string().as_bytes());
+    // Not by its Display, which writes a mark at a time.
+    let digest = Sha256::digest(serde_json::to_vec(&text).unwrap_or_default());
     format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
