@@ -72,6 +72,8 @@ pub struct Spec {
     pub target_namespace: Option<String>,
     /// The set's name; strake.yaml's or the Sync's without.
     pub set: Option<String>,
+    /// Where images are pushed that another cluster is to run: `HOST[/PATH]`.
+    pub push_to: Option<String>,
     /// Nothing is done while it is set.
     pub suspend: bool,
     /// Delete what left the repository.
@@ -109,6 +111,7 @@ struct Wire {
     environment: Option<String>,
     target_namespace: Option<String>,
     set: Option<String>,
+    push_to: Option<String>,
     suspend: bool,
     prune: Option<bool>,
     allow_mass_delete: bool,
@@ -213,6 +216,7 @@ impl Spec {
             environment: named(wire.environment),
             target_namespace: named(wire.target_namespace),
             set: named(wire.set),
+            push_to: named(wire.push_to),
             suspend: wire.suspend,
             prune: wire.prune.unwrap_or(true),
             allow_mass_delete: wire.allow_mass_delete,

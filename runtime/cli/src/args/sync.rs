@@ -64,6 +64,9 @@ pub struct Follow {
     /// The name of the set [default: strake.yaml's, or the sync's]
     #[arg(long, value_name = "NAME")]
     pub set: Option<String>,
+    /// For another cluster: push images that are built there, where it pulls them from: HOST[/PATH]. The repository's own file does not choose it
+    #[arg(long, value_name = "REGISTRY")]
+    pub push_to: Option<String>,
     /// How long to wait for health
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub timeout: String,

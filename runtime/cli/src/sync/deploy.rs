@@ -60,6 +60,7 @@ fn words(context: &Context, spec: &Spec) -> Vec<String> {
     pair("--env", &spec.environment);
     pair("--set", &spec.set);
     pair("--namespace", &spec.target_namespace);
+    pair("--push-to", &spec.push_to);
     pair("--context", &context.target.context);
     pair("--kubeconfig", &context.target.kubeconfig.as_ref().map(|path| path.display().to_string()));
     pair("--timeout", &Some(spec.timeout.as_secs().max(1).to_string()));

@@ -75,6 +75,13 @@ fn work(root: &Path, job: &Job) -> Result<(Report, AppliedSet), Trouble> {
         );
         return Err(Trouble::new(Reason::TargetForbidden, message));
     }
+    if let (Some(registry), None, true) = (&settings.registry, &args.outgoing.push_to, args.target.is_foreign()) {
+        let message = format!(
+            "{} has the registry `{registry}`: a repository that is followed does not choose where images are pushed with this machine's logins. Who follows it names the registry (--push-to, spec.pushTo)",
+            project_file(job)
+        );
+        return Err(Trouble::new(Reason::TargetForbidden, message));
+    }
     if args.input.set.is_none() && name.is_none() {
         args.input.set = Some(job.name.clone());
     }

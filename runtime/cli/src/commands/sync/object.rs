@@ -96,7 +96,7 @@ fn plain(args: &Follow, repo: &str) -> Value {
             _ => json!({ "name": name }),
         };
     }
-    for (field, value) in [("environment", &args.env), ("targetNamespace", &args.target_namespace), ("set", &args.set)] {
+    for (field, value) in [("environment", &args.env), ("targetNamespace", &args.target_namespace), ("set", &args.set), ("pushTo", &args.push_to)] {
         value.iter().for_each(|value| spec[field] = value.as_str().into());
     }
     let flags = [
