@@ -190,6 +190,21 @@ fn complaint_12_a_job_whose_template_changed_is_replaced_and_the_plan_says_so() 
     world.stop();
 }
 
+/// The inventory had the uid of the Job before it, and `down` took the new one for somebody else's.
+#[test]
+fn a_job_that_was_made_anew_by_a_failed_apply_still_belongs_to_the_set() {
+    needs!("busybox");
+    let world = World::with_busybox();
+    world.apply("work", &job("migrate", "exit 0", "")).ok();
+    let first = world.get("job", "migrate")["metadata"]["uid"].clone();
+    world.apply("work", &job("migrate", "exit 7", "  backoffLimit: 0\n")).fails(3, "job");
+    assert_ne!(world.get("job", "migrate")["metadata"]["uid"], first, "it was made anew");
+    let down = world.strake(&["down", "work"]).ok();
+    assert!(!down.all().contains("made anew by somebody else"), "{}", down.all());
+    world.strake(&["get", "job", "migrate"]).fails(1, "not found");
+    world.stop();
+}
+
 #[test]
 fn a_cron_job_runs_at_its_times_and_keeps_only_so_many_runs() {
     needs!("busybox");

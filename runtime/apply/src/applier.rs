@@ -239,12 +239,14 @@ impl<'a> Applier<'a> {
         match parent {
             None => Ok((Scope::default(), None)),
             Some(parent) => {
-                let scope = Scope::read(&parent).ok_or(ApplyError::ForeignInventory(name))?;
+                let mut scope = Scope::read(&parent).ok_or(ApplyError::ForeignInventory(name))?;
+                let journal = Journal::read(&parent);
+                journal.iter().for_each(|journal| journal.forget_uids(&mut scope));
                 if let Some(key) = &scope.key {
                     // The first that was read stays: hashes of one run can be compared.
                     let _ = self.key.set(key.clone());
                 }
-                Ok((scope, Journal::read(&parent)))
+                Ok((scope, journal))
             }
         }
     }

@@ -309,6 +309,7 @@ impl Applier<'_> {
             if status == Status::Done {
                 journal.installed = true;
                 journal.replacing.clear();
+                journal.remade.clear();
                 // What was left alone is not run again by the next apply that has it.
                 journal.hooks.retain(|key, _| self.options.skip_hooks && is_of_an_apply(key) || known.contains(key));
             }
@@ -446,7 +447,7 @@ impl Applier<'_> {
         }
         self.remembered(|journal| {
             journal.applied += 1;
-            journal.replacing.retain(|other| *other != key);
+            journal.is_back(&key);
         });
         if applied.outcome != Outcome::Unchanged && ended.noted.is_none_or(|at| at.elapsed() >= NOTED) {
             ended.noted = Some(Instant::now());

@@ -10,6 +10,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use strake_plan::{DeployPlan, Hook, HookRun, ObjectId};
 
+use crate::inventory::Scope;
+
 /// The annotation of the inventory that holds it.
 pub const JOURNAL: &str = "strake.dev/journal";
 /// The annotation of a hook's object that says which definition it was made from.
@@ -58,6 +60,9 @@ pub struct Journal {
     /// Objects that were deleted to be made anew, and are not there again yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replacing: Vec<String>,
+    /// Objects that were made anew since the last apply that reached its end: the inventory has the uids of those before them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remade: Vec<String>,
     /// Hooks by their object.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: BTreeMap<String, HookRecord>,
@@ -137,7 +142,31 @@ impl Journal {
             total: plan.changes.len(),
             applied: 0,
             replacing: past.map(|past| past.replacing.clone()).unwrap_or_default(),
+            remade: past.map(|past| past.remade.clone()).unwrap_or_default(),
             hooks: past.map(|past| past.hooks.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// An object is there again.
+    pub fn is_back(&mut self, key: &str) {
+        let before = self.replacing.len();
+        self.replacing.retain(|other| other != key);
+        if self.replacing.len() < before && !self.remade.iter().any(|other| other == key) {
+            self.remade.push(key.to_owned());
+        }
+    }
+
+    /// Takes back what the inventory says of objects that were deleted or made anew since it was written.
+    pub fn forget_uids(&self, scope: &mut Scope) {
+        if self.replacing.is_empty() && self.remade.is_empty() {
+            return;
+        }
+        for (key, member) in &mut scope.members {
+            let dot = if key.group_kind.contains('.') { "" } else { "." };
+            let text = format!("{}{dot}/{}/{}", key.group_kind, key.namespace, key.name);
+            if self.replacing.contains(&text) || self.remade.contains(&text) {
+                member.uid.clear();
+            }
         }
     }
 
@@ -211,6 +240,30 @@ mod tests {
         for (run, past, occasion, live, expected) in rows {
             assert_eq!(decide(hook(run), "a", past.as_ref(), occasion, live), expected, "{run:?} {past:?} {occasion:?}");
         }
+    }
+
+    #[test]
+    fn what_was_made_anew_by_an_apply_that_did_not_end_is_ours() {
+        use crate::inventory::{Member, MemberKey};
+        let id = |group: &str, kind: &str, name: &str| ObjectId {
+            group: group.into(),
+            kind: kind.into(),
+            namespace: "n".into(),
+            name: name.into(),
+            ..ObjectId::default()
+        };
+        let (job, map, other) = (id("batch", "Job", "migrate"), id("", "ConfigMap", "c"), id("batch", "Job", "other"));
+        let mut journal = Journal { replacing: vec![key(&job), key(&map)], ..Journal::default() };
+        journal.is_back(&key(&job));
+        journal.is_back(&key(&other));
+        assert_eq!((&journal.replacing, &journal.remade), (&vec![key(&map)], &vec![key(&job)]), "what was never gone is not back");
+        let member = Member { uid: "1".into(), ..Member::default() };
+        let mut scope = Scope { members: [&job, &map, &other].map(|id| (MemberKey::of(id), member.clone())).into(), ..Scope::default() };
+        journal.forget_uids(&mut scope);
+        let uid = |id: &ObjectId| scope.members[&MemberKey::of(id)].uid.as_str();
+        assert_eq!([uid(&job), uid(&map), uid(&other)], ["", "", "1"]);
+        let next = Journal::begin(Some(&journal), true, &DeployPlan::default(), 1, String::new());
+        assert_eq!(next.remade, journal.remade, "until an apply reaches its end");
     }
 
     #[test]
