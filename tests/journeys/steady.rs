@@ -99,7 +99,10 @@ fn a_repository_does_not_choose_the_cluster() {
     needs!("git");
     let world = World::new();
     shop(&world, "shop");
-    world.write("work/shop/deploy/strake.yaml", "environments:\n  prod: {context: production}\n  push: {registry: \"localhost:5000/shop\"}\n  test: {namespace: default}\n");
+    world.write(
+        "work/shop/deploy/strake.yaml",
+        "environments:\n  prod: {context: production}\n  push: {registry: \"localhost:5000/shop\"}\n  test: {namespace: default}\n",
+    );
     push(&world, "shop", ":");
     let server = Server::git(&world);
     world.serve();
@@ -126,11 +129,13 @@ fn a_repository_does_not_choose_the_cluster() {
     assert!(value(&world).is_null(), "nothing was deployed");
     // Nor where this machine's logins push images to.
     let foreground = Follow::start(world.strake_command(&[&follow[..], &["--env", "push", "--context", "production"]].concat()));
-    foreground.says("why not", |said| said.contains("does not choose where images are pushed") && said.contains("localhost:5000/shop") && said.contains("--push-to"));
+    foreground
+        .says("why not", |said| said.contains("does not choose where images are pushed") && said.contains("localhost:5000/shop") && said.contains("--push-to"));
     foreground.kill();
     assert!(value(&world).is_null(), "nothing was deployed");
     // Whoever starts it may name both.
-    let mut foreground = Follow::start(world.strake_command(&[&follow[..], &["--env", "push", "--context", "production", "--push-to", "localhost:5001"]].concat()));
+    let mut foreground =
+        Follow::start(world.strake_command(&[&follow[..], &["--env", "push", "--context", "production", "--push-to", "localhost:5001"]].concat()));
     assert!(until(PATIENCE, || value(&world) == "one"), "{}{}", foreground.stdout(), foreground.stderr());
     foreground.signal(Signal::INT);
     assert_eq!(foreground.end().code, 130);

@@ -69,7 +69,7 @@ pub fn run(parent: StepIndex, word: &str) -> Op {
         insecure: false,
         hostname: String::new(),
         ulimits: Vec::new(),
-            resources: strake_plan::Resources::default(),
+        resources: strake_plan::Resources::default(),
     })
 }
 
