@@ -63,6 +63,8 @@ impl Work {
         let name = if times > 1.0 { format!("{} (1/{times} of it, times {times})", builder.name()) } else { builder.name() };
         let own = builder.name() == "strake";
         let target = move |text: &'static str| Some(text).filter(|text| own && !text.is_empty());
+        // Whoever is first would otherwise wait for the disk to take what the bench itself has just written.
+        rustix::fs::sync();
         let cold = builder.build(context, true);
         let mut all = vec![cold];
         if self.app == "runs" {

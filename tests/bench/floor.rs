@@ -28,6 +28,7 @@ pub fn measure(world: &World, title: &str, dockerfile: &str, debian: &Path, cont
         return;
     }
     let script = script(&stages, &dir, context);
+    rustix::fs::sync();
     let usage = timed(world.command("sh").args(["-c", &script]).env("LC_ALL", "C"), &[]);
     report.add(title, "its programs alone (chroot, cp)", usage.seconds, "s", None);
     let unmount: String = stages.iter().map(|(stage, _)| format!("umount {}/{stage}/m; ", dir.display())).collect();
