@@ -206,6 +206,11 @@ fn another_cluster_runs_what_was_pushed_and_a_rehearsal_changes_nothing() {
     assert_eq!(image(&world), format!("localhost:5000/team/web:latest@{pushed}"));
     assert!(world.strake(&["get", "pods"]).ok().stdout.contains("Running"));
     assert_eq!(serde_json::from_str::<Value>(&world.strake(&args).ok().stdout).expect("JSON")["changes"], false, "the same again");
+    // The cluster that the project's own file names for an environment is not passed over for strake's own.
+    world.write("work/deploy/strake.yaml", "environments:\n  prod: {context: production}\n");
+    world.write(".kube/config", std::fs::read_to_string(&kubeconfig).expect("a kubeconfig"));
+    let missing = world.strake(&["ci", "work/deploy", "--env", "prod", "--registry", "localhost:5000/team", "--apply"]);
+    assert!(missing.code != 0 && missing.all().contains("production"), "{}: {}", missing.code, missing.all());
     drop(registry);
     world.stop();
 }

@@ -99,8 +99,8 @@ fn levels(words: &[String]) -> Result<BTreeMap<String, Level>, Failure> {
 fn inputs(located: &Located, input: &Input, target: &Target) -> Result<(Inputs, Target), Failure> {
     let found = located.read(input.env.as_deref())?;
     let mut target = target.clone();
-    // Somebody else's repository chooses no login of this machine.
-    if !target.is_foreign() && input.within.is_none() {
+    // Where somebody else's repository is followed, that has been refused before: it chooses no login of this machine.
+    if !target.is_foreign() {
         target.context.clone_from(&found.settings.context);
     }
     target.registry.clone_from(&found.settings.registry);
