@@ -97,33 +97,23 @@ fn field_step(name: &str) -> String {
     format!("f:{name}")
 }
 
-/// `k:{…}`: keys in order of name; a missing key takes its default.
+/// The step of an item of a keyed list of a built-in kind.
 fn item_step(item: &Value, keys: &[&str], item_type: Type) -> Result<String, &'static str> {
-    let object = item.as_object().ok_or("an item of a keyed list must be an object")?;
-    let mut named: BTreeMap<&str, Value> = BTreeMap::new();
-    for key in keys {
-        let default = || item_type.message()?.field(key)?.default.and_then(|json| serde_json::from_str(json).ok());
-        match object.get(*key).filter(|value| !value.is_null()).cloned().or_else(default) {
-            Some(value) => named.insert(key, value),
-            None if keys.len() > 1 => None,
-            None => return Err("an item of a keyed list lacks its key"),
-        };
-    }
-    if named.is_empty() {
-        return Err("an item of a keyed list lacks its keys");
-    }
-    let map: Map<String, Value> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Ok(format!("k:{}", Value::Object(map)))
+    key_step(item, keys, &|key| item_type.message()?.field(key)?.default.and_then(|json| serde_json::from_str(json).ok()))
 }
 
 /// The same by a structural schema.
 fn custom_step(item: &Value, schema: &Value) -> Result<String, &'static str> {
-    let object = item.as_object().ok_or("an item of a keyed list must be an object")?;
     let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    key_step(item, &keys, &|key| schema["items"]["properties"][key].get("default").cloned())
+}
+
+/// `k:{…}`: keys in order of name; a missing key takes its default.
+fn key_step(item: &Value, keys: &[&str], default: &dyn Fn(&str) -> Option<Value>) -> Result<String, &'static str> {
+    let object = item.as_object().ok_or("an item of a keyed list must be an object")?;
     let mut named: BTreeMap<&str, Value> = BTreeMap::new();
-    for key in &keys {
-        let default = || schema["items"]["properties"][key].get("default").cloned();
-        match object.get(*key).filter(|value| !value.is_null()).cloned().or_else(default) {
+    for key in keys {
+        match object.get(*key).filter(|value| !value.is_null()).cloned().or_else(|| default(key)) {
             Some(value) => named.insert(key, value),
             None if keys.len() > 1 => None,
             None => return Err("an item of a keyed list lacks its key"),
